@@ -1,0 +1,65 @@
+//! The SQLSTATEs that Tollgate itself answers with.
+//!
+//! Source: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+
+use std::fmt;
+
+/// Five characters that name an error for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SqlState(&'static str);
+
+impl SqlState {
+    /// `00000`: a notice without a code of its own.
+    pub const SUCCESSFUL_COMPLETION: Self = Self("00000");
+    /// `08006`: the connection to the backend was lost.
+    pub const CONNECTION_FAILURE: Self = Self("08006");
+    /// `08P01`: a message that the protocol does not allow here.
+    pub const PROTOCOL_VIOLATION: Self = Self("08P01");
+    /// `0A000`: a feature that is not supported.
+    pub const FEATURE_NOT_SUPPORTED: Self = Self("0A000");
+    /// `22023`: a value that a setting does not take.
+    pub const INVALID_PARAMETER_VALUE: Self = Self("22023");
+    /// `25P02`: the transaction has failed.
+    pub const IN_FAILED_SQL_TRANSACTION: Self = Self("25P02");
+    /// `26000`: no prepared statement of that name.
+    pub const INVALID_SQL_STATEMENT_NAME: Self = Self("26000");
+    /// `28000`: this user may not connect so.
+    pub const INVALID_AUTHORIZATION_SPECIFICATION: Self = Self("28000");
+    /// `28P01`: user or password is wrong.
+    pub const INVALID_PASSWORD: Self = Self("28P01");
+    /// `34000`: no portal of that name.
+    pub const INVALID_CURSOR_NAME: Self = Self("34000");
+    /// `3D000`: no such database.
+    pub const INVALID_CATALOG_NAME: Self = Self("3D000");
+    /// `42501`: not allowed to do this.
+    pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
+    /// `42601`: the text is no command.
+    pub const SYNTAX_ERROR: Self = Self("42601");
+    /// `42704`: no such object.
+    pub const UNDEFINED_OBJECT: Self = Self("42704");
+    /// `53300`: no place for another connection.
+    pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    /// `53400`: over a configured limit (a quota).
+    pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self("53400");
+    /// `54000`: larger than a limit of the program.
+    pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
+    /// `57014`: cancelled, by the user or by a time limit.
+    pub const QUERY_CANCELED: Self = Self("57014");
+    /// `57P01`: the server shuts down.
+    pub const ADMIN_SHUTDOWN: Self = Self("57P01");
+    /// `57P03`: not now.
+    pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
+    /// `XX000`: a bug.
+    pub const INTERNAL_ERROR: Self = Self("XX000");
+
+    /// The five characters.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for SqlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}

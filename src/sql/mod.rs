@@ -1,0 +1,5 @@
+//! SQL text to facts.
+
+mod statement;
+
+pub use statement::*;

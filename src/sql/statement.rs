@@ -1,0 +1,171 @@
+//! What is known of a statement: facts, no syntax tree.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What sort of statement it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StatementKind {
+    /// Reads only: `SELECT`, `VALUES`, `TABLE`, `WITH … SELECT`, `EXPLAIN` without `ANALYZE`, `SHOW` of a
+    /// backend setting.
+    Read,
+    /// Changes rows: `INSERT`, `UPDATE`, `DELETE`, `MERGE`, `TRUNCATE`, `SELECT … INTO`, a writing CTE,
+    /// `REFRESH MATERIALIZED VIEW`.
+    Write,
+    /// Changes definitions or privileges: `CREATE`, `ALTER`, `DROP`, `GRANT`, `REVOKE`, `COMMENT` …
+    Ddl,
+    /// `BEGIN`, `COMMIT`, `ROLLBACK`, `SAVEPOINT` …
+    Transaction,
+    /// `SET`, `RESET`, `SHOW`, of a name that Tollgate can follow.
+    Setting,
+    /// Uses what lives in one backend session: `PREPARE`, `LISTEN`, `DECLARE`, `DISCARD`, `SET ROLE` …
+    Session,
+    /// `COPY` in either direction, `UNLOAD`.
+    Copy,
+    /// The rest that is understood: `VACUUM`, `ANALYZE`, `LOCK`, `CHECKPOINT` …
+    Utility,
+    /// Not understood. It is forwarded as it is and treated as able to change anything.
+    Unparsed,
+}
+
+/// A relation as it was written: folded as PostgreSQL folds, not yet resolved by a search path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelationName {
+    /// The schema, when it was written.
+    pub schema: Option<Arc<str>>,
+    /// The relation's own name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for RelationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// A function as it was called, folded; the same shape as a relation's name.
+pub type FunctionName = RelationName;
+
+/// A statement's shape: equal for texts that differ only in literals, comments, white space and keyword case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub u128);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// What a statement does to the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransactionControl {
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `COMMIT`, `END`; also with `AND CHAIN`.
+    Commit,
+    /// `ROLLBACK`, `ABORT`; also with `AND CHAIN`.
+    Rollback,
+    /// `SAVEPOINT`, `RELEASE`, `ROLLBACK TO`.
+    Savepoint,
+    /// `SET TRANSACTION`, `SET SESSION CHARACTERISTICS`, and the two-phase forms, whose effect outlives the transaction
+    /// or cannot be followed.
+    Other,
+}
+
+/// What a statement does to a session setting.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SettingChange {
+    /// `SET [SESSION] name = value`: `value` is the client's own text of the value list (so that it can be sent again
+    /// as it was), `None` for `DEFAULT`.
+    Set {
+        /// Folded to lower case.
+        name: Arc<str>,
+        /// As written, e.g. `'UTC'`, `a, b`, `off`.
+        value: Option<Arc<str>>,
+    },
+    /// `SET LOCAL`: gone with the transaction.
+    SetLocal {
+        /// Folded to lower case.
+        name: Arc<str>,
+    },
+    /// `RESET name`.
+    Reset {
+        /// Folded to lower case.
+        name: Arc<str>,
+    },
+    /// `RESET ALL`.
+    ResetAll,
+    /// `SHOW name`; changes nothing.
+    Show {
+        /// Folded to lower case, e.g. `tollgate.last`.
+        name: Arc<str>,
+    },
+}
+
+/// Why a session must keep its backend connection from this statement on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PinReason {
+    /// Creates a temporary table, view or sequence (also `SELECT … INTO TEMP`, `INTO #name`).
+    TemporaryTable,
+    /// SQL-level `PREPARE` / `EXECUTE` / `DEALLOCATE`.
+    PreparedStatement,
+    /// `DECLARE … WITH HOLD`, and cursors in general.
+    Cursor,
+    /// `LISTEN`, `UNLISTEN`.
+    Listen,
+    /// A function that takes a session-level advisory lock.
+    AdvisoryLock,
+    /// `SET ROLE`, `SET SESSION AUTHORIZATION`.
+    Role,
+    /// `SET` of something that cannot be followed, `set_config(…)`, `SET SESSION CHARACTERISTICS`.
+    Setting,
+    /// `LOAD`, `DO`, `CALL`, `DISCARD`: what it leaves behind is not known.
+    Procedure,
+    /// Text that was not understood.
+    Unparsed,
+}
+
+/// Facts of one statement. They depend on the statement's shape, not on its literals, but for `setting`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// What sort of statement it is.
+    pub kind: StatementKind,
+    /// Relations read, sorted, each once; names of CTEs are resolved away.
+    pub reads: Vec<RelationName>,
+    /// Relations written, sorted, each once.
+    pub writes: Vec<RelationName>,
+    /// Functions called, sorted, each once; also those written without parentheses (`current_date`).
+    pub functions: Vec<FunctionName>,
+    /// Every identifier and operator in the statement, folded, sorted, each once: what a rule that must not overlook
+    /// anything looks at.
+    pub identifiers: Vec<Arc<str>>,
+    /// Operator symbols, sorted, each once.
+    pub operators: Vec<Arc<str>>,
+    /// Has `GROUP BY`, an aggregate function, or `DISTINCT`, anywhere.
+    pub aggregate: bool,
+    /// Takes row locks: `FOR UPDATE`, `FOR SHARE` …
+    pub locking: bool,
+    /// The highest `$n`, 0 without parameters.
+    pub parameters: u16,
+    /// The shape.
+    pub fingerprint: Fingerprint,
+    /// What it does to the transaction.
+    pub transaction: Option<TransactionControl>,
+    /// What it does to a setting.
+    pub setting: Option<SettingChange>,
+    /// Why the session must keep its backend connection afterwards.
+    pub pin: Option<PinReason>,
+}
+
+/// A statement and where it stands in the client's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Bytes of the client's text, without the closing semicolon.
+    pub span: Range<usize>,
+    /// The facts.
+    pub statement: Arc<Statement>,
+}
