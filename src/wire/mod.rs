@@ -1,1 +1,28 @@
-//! placeholder
+//! PostgreSQL's protocol 3 as bytes and messages, without a socket.
+//!
+//! Rows are never decoded on their way through: a frame is looked at by its tag, and only the few messages that decide
+//! something are read. Lengths are checked before they are believed. What the gateway itself says is built here too.
+//! Source: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
+
+mod backend;
+mod frame;
+mod frontend;
+mod startup;
+mod synthesis;
+
+pub use backend::{
+    ErrorFields, TransactionStatus, backend_key, command_rows, command_tag, parameter_status, ready_status,
+    with_formats,
+};
+pub use frame::{Header, MAX_FRAME, WireError, header};
+pub use frontend::{
+    Bind, Execute, FrontendTag, Parse, Target, TargetKind, bind, execute, parse, query_text, target,
+};
+pub use startup::{
+    CancelKey, Initial, MAX_STARTUP, Protocol, StartupPacket, initial, password_text, sasl_initial,
+};
+pub use synthesis::{
+    Column, ColumnType, Value, authentication, backend_key_data, command_complete, data_row, empty_query,
+    error_response, negotiate_protocol_version, notice_response, parameter_description,
+    parameter_status_frame, ready_for_query, row_description, simple, startup_message,
+};

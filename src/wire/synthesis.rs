@@ -1,0 +1,269 @@
+//! What the gateway itself says, built with pgwire's message types: the one place that names them.
+
+use bytes::{BufMut, BytesMut};
+use pgwire::messages::Message;
+use pgwire::messages::data::{FieldDescription, ParameterDescription, RowDescription};
+use pgwire::messages::response::{
+    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, ReadyForQuery,
+    TransactionStatus as PgwireStatus,
+};
+use pgwire::messages::startup::{Authentication, NegotiateProtocolVersion, ParameterStatus};
+
+use super::backend::TransactionStatus;
+use super::startup::CancelKey;
+use crate::error::{ClientError, Severity, SqlState};
+
+/// Types of the columns that the gateway answers with by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// `varchar`, as Redshift has no other text.
+    Text,
+    /// `bigint`.
+    Int8,
+    /// `double precision`.
+    Float8,
+}
+
+/// A column of such an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: ColumnType,
+}
+
+impl Column {
+    /// A column `name` of type `kind`.
+    pub const fn new(name: &'static str, kind: ColumnType) -> Self {
+        Self { name, kind }
+    }
+}
+
+/// A field of such an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// For a text column.
+    Text(String),
+    /// For a `bigint` column.
+    Int8(i64),
+    /// For a `double precision` column.
+    Float8(f64),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Int8(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Self::Int8(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+fn put(message: &impl Message, out: &mut BytesMut) {
+    // every message built here is small and has text without NUL, which is all that encoding can stumble over
+    let before = out.len();
+    if message.encode(out).is_err() {
+        out.truncate(before);
+        debug_assert!(false, "a message of our own could not be encoded");
+    }
+}
+
+/// `RowDescription`; `formats` as in [`crate::wire::with_formats`], but one number each.
+pub fn row_description(columns: &[Column], formats: &[i16], out: &mut BytesMut) {
+    let fields = columns.iter().enumerate().map(|(index, column)| {
+        let (oid, size) = match column.kind {
+            ColumnType::Text => (1043, -1),
+            ColumnType::Int8 => (20, 8),
+            ColumnType::Float8 => (701, 8),
+        };
+        FieldDescription::new(
+            column.name.to_owned(),
+            0,
+            0,
+            oid,
+            size,
+            -1,
+            format_of(formats, index),
+        )
+    });
+    put(&RowDescription::new(fields.collect()), out);
+}
+
+fn format_of(formats: &[i16], index: usize) -> i16 {
+    match formats {
+        [] => 0,
+        [all] => *all,
+        each => each.get(index).copied().unwrap_or(0),
+    }
+}
+
+/// `DataRow` in the formats asked for: 0 text, 1 binary.
+pub fn data_row(values: &[Value], formats: &[i16], out: &mut BytesMut) {
+    let start = out.len();
+    out.put_slice(b"D\0\0\0\0");
+    out.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
+    for (index, value) in values.iter().enumerate() {
+        let binary = format_of(formats, index) == 1;
+        match value {
+            Value::Null => out.put_i32(-1),
+            Value::Text(text) => field(text.as_bytes(), out),
+            Value::Int8(number) if binary => field(&number.to_be_bytes(), out),
+            Value::Int8(number) => field(number.to_string().as_bytes(), out),
+            Value::Float8(number) if binary => field(&number.to_be_bytes(), out),
+            Value::Float8(number) => field(number.to_string().as_bytes(), out),
+        }
+    }
+    let len = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
+    if let Some(place) = out.get_mut(start + 1..start + 5) {
+        place.copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+fn field(bytes: &[u8], out: &mut BytesMut) {
+    out.put_u32(u32::try_from(bytes.len()).unwrap_or(0));
+    out.put_slice(bytes);
+}
+
+/// `ParameterDescription` of the given types.
+pub fn parameter_description(types: &[u32], out: &mut BytesMut) {
+    put(&ParameterDescription::new(types.to_vec()), out);
+}
+
+/// `CommandComplete`.
+pub fn command_complete(tag: &str, out: &mut BytesMut) {
+    put(&CommandComplete::new(tag.to_owned()), out);
+}
+
+/// `EmptyQueryResponse`.
+pub fn empty_query(out: &mut BytesMut) {
+    put(&EmptyQueryResponse::new(), out);
+}
+
+/// `ReadyForQuery`.
+pub fn ready_for_query(status: TransactionStatus, out: &mut BytesMut) {
+    let status = match status {
+        TransactionStatus::Idle => PgwireStatus::Idle,
+        TransactionStatus::InTransaction => PgwireStatus::Transaction,
+        TransactionStatus::Failed => PgwireStatus::Error,
+    };
+    put(&ReadyForQuery::new(status), out);
+}
+
+/// A message of a tag alone: `1` ParseComplete, `2` BindComplete, `3` CloseComplete, `n` NoData, `S` Sync …
+pub fn simple(tag: u8, out: &mut BytesMut) {
+    out.put_slice(&[tag, 0, 0, 0, 4]);
+}
+
+fn fields(
+    severity: Severity,
+    code: SqlState,
+    message: &str,
+    detail: Option<String>,
+    hint: Option<String>,
+) -> Vec<(u8, String)> {
+    // a NUL would end the field early and make the rest of the message unreadable
+    let clean = |text: String| {
+        if text.contains('\0') {
+            text.replace('\0', "?")
+        } else {
+            text
+        }
+    };
+    let mut fields = vec![
+        (b'S', severity.as_str().to_owned()),
+        (b'V', severity.as_str().to_owned()),
+        (b'C', code.as_str().to_owned()),
+        (b'M', clean(message.to_owned())),
+    ];
+    fields.extend(detail.map(|text| (b'D', clean(text))));
+    fields.extend(hint.map(|text| (b'H', clean(text))));
+    fields
+}
+
+/// `ErrorResponse` for `error`.
+pub fn error_response(error: &dyn ClientError, out: &mut BytesMut) {
+    let fields = fields(
+        error.severity(),
+        error.sqlstate(),
+        &error.to_string(),
+        error.detail(),
+        error.hint(),
+    );
+    put(&ErrorResponse::new(fields), out);
+}
+
+/// `NoticeResponse`.
+pub fn notice_response(message: &str, hint: Option<String>, out: &mut BytesMut) {
+    let fields = fields(
+        Severity::Notice,
+        SqlState::SUCCESSFUL_COMPLETION,
+        message,
+        None,
+        hint,
+    );
+    put(&NoticeResponse::new(fields), out);
+}
+
+/// `ParameterStatus`.
+pub fn parameter_status_frame(name: &str, value: &str, out: &mut BytesMut) {
+    put(&ParameterStatus::new(name.to_owned(), value.to_owned()), out);
+}
+
+/// `BackendKeyData`.
+pub fn backend_key_data(key: &CancelKey, out: &mut BytesMut) {
+    out.put_u8(b'K');
+    out.put_u32(u32::try_from(8 + key.secret.len()).unwrap_or(12));
+    out.put_u32(key.id);
+    out.put_slice(&key.secret);
+}
+
+/// An authentication request or result.
+pub fn authentication(message: &Authentication, out: &mut BytesMut) {
+    put(message, out);
+}
+
+/// `NegotiateProtocolVersion`: the newest version 3 minor we have, and the `_pq_.` options we do not know.
+///
+/// The number is the whole version, as `SendNegotiateProtocolVersion` sends it, not the minor part alone as the
+/// documentation says.
+pub fn negotiate_protocol_version(minor: u16, unknown: Vec<String>, out: &mut BytesMut) {
+    put(
+        &NegotiateProtocolVersion::new((3 << 16) | i32::from(minor), unknown),
+        out,
+    );
+}
+
+/// A start-up packet for a backend: protocol 3.0.
+pub fn startup_message<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut BytesMut) {
+    let start = out.len();
+    out.put_slice(b"\0\0\0\0\0\x03\0\0");
+    for (name, value) in parameters {
+        out.put_slice(name.as_bytes());
+        out.put_u8(0);
+        out.put_slice(value.as_bytes());
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+    let len = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    if let Some(place) = out.get_mut(start..start + 4) {
+        place.copy_from_slice(&len.to_be_bytes());
+    }
+}
