@@ -56,12 +56,16 @@ impl Bench {
 }
 
 fn lead(lookup: Lookup) -> Fill {
-    let Lookup::Lead(fill) = lookup else { panic!("{lookup:?} instead of a lead") };
+    let Lookup::Lead(fill) = lookup else {
+        panic!("{lookup:?} instead of a lead")
+    };
     fill
 }
 
 fn follow(lookup: Lookup) -> Follower {
-    let Lookup::Follow(follower) = lookup else { panic!("{lookup:?} instead of a follow") };
+    let Lookup::Follow(follower) = lookup else {
+        panic!("{lookup:?} instead of a follow")
+    };
     follower
 }
 
