@@ -34,6 +34,7 @@ pub enum RelationKind {
 }
 
 /// One relation as the catalog has it.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one row")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelationDefinition {
     /// `pg_class.oid`.
