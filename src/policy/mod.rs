@@ -1,1 +1,21 @@
-//! placeholder
+//! Verdicts with reasons: what may be answered from memory, and what a write makes stale.
+//!
+//! Facts of a statement ([`crate::sql::Statement`]) and a snapshot of a database's definitions ([`Catalog`]) go in, a
+//! verdict comes out. Nothing here reads a socket, a file or a clock.
+
+mod cacheability;
+mod catalog;
+mod functions;
+mod invalidation;
+mod reason;
+#[cfg(test)]
+mod samples;
+
+pub use cacheability::{CacheWhat, Cacheability, MAX_TAGS, RESULT_SETTINGS, cacheability};
+pub use catalog::{
+    Catalog, Definitions, Relation, RelationDefinition, RelationKind, ViewDefinition, WriteClosure,
+    search_path,
+};
+pub use functions::{FunctionClass, FunctionDefinition, Functions, Volatility};
+pub use invalidation::{Invalidation, invalidation};
+pub use reason::BypassReason;

@@ -1,0 +1,206 @@
+//! What a statement makes stale once it has run.
+
+use std::sync::Arc;
+
+use super::catalog::{Catalog, RelationKind, WriteClosure};
+use crate::sql::{PinReason, RelationName, Statement, StatementKind, TransactionControl};
+
+/// The verdict. It holds from before the statement is sent until its transaction has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalidation {
+    /// Nothing.
+    Nothing,
+    /// Entries that depend on one of these relations (oids, sorted, each once, never empty).
+    Relations(Arc<[u32]>),
+    /// Every entry of the database.
+    Everything,
+    /// Every entry of the database; and the definitions must be loaded again.
+    Definitions,
+}
+
+/// Judges `statement` as run with `search_path`. Without a catalog whatever may write is taken to write everywhere.
+///
+/// A read of an unknown relation makes nothing stale: it is a temporary one, or one that no entry can depend on yet.
+pub fn invalidation(
+    statement: &Statement,
+    catalog: Option<&Catalog>,
+    search_path: &[Arc<str>],
+) -> Invalidation {
+    match statement.kind {
+        StatementKind::Read => called(statement, catalog, search_path),
+        StatementKind::Write => written(statement, catalog, search_path),
+        StatementKind::Copy => match (statement.writes.is_empty(), statement.reads.is_empty()) {
+            (false, _) => written(statement, catalog, search_path),
+            (true, false) => called(statement, catalog, search_path),
+            (true, true) => Invalidation::Everything,
+        },
+        StatementKind::Ddl if statement.pin == Some(PinReason::TemporaryTable) => {
+            written(statement, catalog, search_path)
+        }
+        StatementKind::Ddl => Invalidation::Definitions,
+        StatementKind::Transaction => match statement.transaction {
+            // COMMIT PREPARED ends a transaction whose writes were made elsewhere
+            Some(TransactionControl::Other) if has_word(statement, "prepared") => Invalidation::Everything,
+            Some(
+                TransactionControl::Begin
+                | TransactionControl::Commit
+                | TransactionControl::Rollback
+                | TransactionControl::Savepoint
+                | TransactionControl::Other,
+            )
+            | None => Invalidation::Nothing,
+        },
+        StatementKind::Setting => Invalidation::Nothing,
+        StatementKind::Session | StatementKind::Utility => session(statement, catalog, search_path),
+        StatementKind::Unparsed => Invalidation::Everything,
+    }
+}
+
+/// Statements that use what lives in one backend session.
+fn session(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<str>]) -> Invalidation {
+    if !statement.writes.is_empty() && statement.pin.is_some() {
+        return written(statement, catalog, search_path);
+    }
+    match statement.pin {
+        Some(PinReason::Unparsed) => Invalidation::Everything,
+        // PREPARE and DEALLOCATE run nothing; EXECUTE runs what is not known
+        Some(PinReason::PreparedStatement) => {
+            let harmless = has_word(statement, "prepare") || has_word(statement, "deallocate");
+            if harmless && !has_word(statement, "execute") {
+                Invalidation::Nothing
+            } else {
+                Invalidation::Everything
+            }
+        }
+        Some(PinReason::Procedure) => {
+            let harmless = has_word(statement, "discard");
+            let running = ["do", "call", "load"]
+                .iter()
+                .any(|word| has_word(statement, word));
+            if harmless && !running {
+                Invalidation::Nothing
+            } else {
+                Invalidation::Everything
+            }
+        }
+        Some(
+            PinReason::Cursor
+            | PinReason::TemporaryTable
+            | PinReason::Listen
+            | PinReason::AdvisoryLock
+            | PinReason::Role
+            | PinReason::Setting,
+        )
+        | None => called(statement, catalog, search_path),
+    }
+}
+
+/// What the functions make stale that a statement calls.
+fn called(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<str>]) -> Invalidation {
+    let Some(catalog) = catalog else {
+        let nothing_called = statement.functions.is_empty() && statement.reads.is_empty();
+        return if nothing_called {
+            Invalidation::Nothing
+        } else {
+            Invalidation::Everything
+        };
+    };
+    let functions = &catalog.functions;
+    let may_write = statement.functions.iter().any(|name| functions.may_write(name))
+        || statement
+            .identifiers
+            .iter()
+            .any(|word| functions.attribute_may_write(word))
+        || statement
+            .operators
+            .iter()
+            .any(|symbol| catalog.is_user_operator(symbol))
+        || statement.reads.iter().any(|name| {
+            catalog
+                .candidates(name, search_path)
+                .any(|relation| relation.read_may_write)
+        });
+    if may_write {
+        Invalidation::Everything
+    } else {
+        Invalidation::Nothing
+    }
+}
+
+/// What a write makes stale.
+fn written(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<str>]) -> Invalidation {
+    let Some(catalog) = catalog else {
+        return Invalidation::Everything;
+    };
+    // the table it creates is not known, and nobody else can read it
+    let temporary = statement.pin == Some(PinReason::TemporaryTable);
+    if statement.writes.is_empty() && !temporary {
+        return Invalidation::Everything;
+    }
+    if called(statement, Some(catalog), search_path) != Invalidation::Nothing {
+        return Invalidation::Everything;
+    }
+    // TRUNCATE … CASCADE follows every foreign key
+    let truncate = has_word(statement, "truncate");
+    let mut oids: Vec<u32> = Vec::new();
+    for name in &statement.writes {
+        match written_by_name(name, catalog, search_path, truncate) {
+            Closure::Relations(closure) => oids.extend(closure),
+            Closure::NoSuchRelation if temporary => {}
+            Closure::NoSuchRelation | Closure::Unknown => return Invalidation::Everything,
+            Closure::System => return Invalidation::Definitions,
+        }
+    }
+    oids.sort_unstable();
+    oids.dedup();
+    if oids.is_empty() {
+        Invalidation::Nothing
+    } else {
+        Invalidation::Relations(oids.into())
+    }
+}
+
+enum Closure {
+    Relations(Vec<u32>),
+    NoSuchRelation,
+    Unknown,
+    System,
+}
+
+fn written_by_name(
+    name: &RelationName,
+    catalog: &Catalog,
+    search_path: &[Arc<str>],
+    truncate: bool,
+) -> Closure {
+    let mut candidates = catalog.candidates(name, search_path).peekable();
+    if candidates.peek().is_none() {
+        return Closure::NoSuchRelation;
+    }
+    let mut oids = Vec::new();
+    for relation in candidates {
+        if relation.definition.kind == RelationKind::System {
+            return Closure::System;
+        }
+        let closure = if truncate {
+            catalog.truncate_closure(relation)
+        } else {
+            catalog.write_closure(relation)
+        };
+        match closure {
+            WriteClosure::Relations(closure) => oids.extend_from_slice(closure),
+            WriteClosure::Unknown => return Closure::Unknown,
+        }
+    }
+    Closure::Relations(oids)
+}
+
+fn has_word(statement: &Statement, word: &str) -> bool {
+    statement
+        .identifiers
+        .iter()
+        .any(|identifier| **identifier == *word)
+}
+
+#[cfg(test)]
+mod tests;
