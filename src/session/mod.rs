@@ -1,1 +1,11 @@
-//! placeholder
+//! What one client's session is: its settings, its statements and portals, and what it asked for.
+
+mod request;
+mod settings;
+mod startup;
+mod statements;
+
+pub use request::{Collected, Collector, Ending, FrameSpan, MAX_HELD, Request};
+pub use settings::{SettingValue, Settings};
+pub use startup::{StartupError, StartupRequest};
+pub use statements::{Portal, Prepared, Statements};

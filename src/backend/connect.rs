@@ -1,0 +1,168 @@
+//! Opening a connection: socket, TLS, start-up packet, login.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use rustls::ClientConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::cancel::{CancelGate, CancelTarget};
+use super::connection::{AtRest, Connection, LoggedIn, refusal};
+use super::error::BackendError;
+use super::servers::Servers;
+use super::transport::Transport;
+use crate::auth::{BackendLogin, LoginStep};
+use crate::config::Address;
+use crate::pool::Connect;
+use crate::types::{BackendName, DatabaseName, Secret};
+use crate::wire;
+
+/// Messages of a login are small; a server that sends more is none.
+const MAX_LOGIN_FRAME: usize = 64 * 1024;
+
+/// What connections of one backend are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerKey {
+    /// The backend.
+    pub backend: BackendName,
+    /// The database.
+    pub database: DatabaseName,
+    /// Whom the gateway logs in as.
+    pub user: Arc<str>,
+}
+
+impl fmt::Display for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}/{}", self.user, self.backend, self.database)
+    }
+}
+
+/// Whom the gateway logs in as.
+#[derive(Clone)]
+pub struct Login {
+    /// The role.
+    pub user: Arc<str>,
+    /// Its password.
+    pub password: Secret<String>,
+}
+
+/// Where a backend is and how to get in; replaced as a whole by a reload.
+#[derive(Clone)]
+pub struct Route {
+    /// The address.
+    pub address: Address,
+    /// TLS, unless it is off.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// How long socket, TLS and login may take together.
+    pub connect_timeout: Duration,
+    /// Passwords by role.
+    pub passwords: BTreeMap<Arc<str>, Secret<String>>,
+}
+
+/// Opens connections to one backend.
+pub struct Connector {
+    route: ArcSwap<Route>,
+    servers: Arc<Servers>,
+}
+
+impl Connector {
+    /// Along `route`, each one registered with `servers`.
+    pub fn new(route: Route, servers: Arc<Servers>) -> Self {
+        Self { route: ArcSwap::from_pointee(route), servers }
+    }
+
+    /// Takes another route for the connections to come.
+    pub fn set_route(&self, route: Route) {
+        self.route.store(Arc::new(route));
+    }
+
+    /// The route of the next connection.
+    pub fn route(&self) -> Arc<Route> {
+        self.route.load_full()
+    }
+
+    async fn open(&self, key: &ServerKey, route: &Route) -> Result<Connection, BackendError> {
+        let mut stream = Transport::connect(&route.address, route.tls.as_ref()).await?;
+        let mut out = BytesMut::new();
+        let parameters = [
+            ("user", &*key.user),
+            ("database", key.database.as_str()),
+            ("application_name", "tollgate"),
+            ("client_encoding", "UTF8"),
+        ];
+        wire::startup_message(parameters, &mut out);
+        stream.write_all_buf(&mut out).await.map_err(BackendError::Lost)?;
+        stream.flush().await.map_err(BackendError::Lost)?;
+
+        let none = Secret::new(String::new());
+        let password = route.passwords.get(&key.user).unwrap_or(&none);
+        let mut login = BackendLogin::new(&key.user, password, stream.protected());
+        let mut received = BytesMut::with_capacity(8 * 1024);
+        let mut reported = BTreeMap::new();
+        let mut cancel_key = None;
+        loop {
+            let Some(header) = wire::header(&received, MAX_LOGIN_FRAME)?.filter(|header| received.len() >= header.len)
+            else {
+                if stream.read_buf(&mut received).await.map_err(BackendError::Lost)? == 0 {
+                    return Err(BackendError::Closed);
+                }
+                continue;
+            };
+            let frame = received.split_to(header.len);
+            match header.tag {
+                b'R' => match login.next(&frame, &mut out)? {
+                    LoginStep::Answer => {
+                        stream.write_all_buf(&mut out).await.map_err(BackendError::Lost)?;
+                        stream.flush().await.map_err(BackendError::Lost)?;
+                    }
+                    LoginStep::Wait | LoginStep::Done => {}
+                },
+                b'S' => {
+                    let (name, value) = wire::parameter_status(&frame)?;
+                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                    reported.insert(text(name), text(value));
+                }
+                b'K' => cancel_key = Some(wire::backend_key(&frame)?),
+                b'E' => return Err(refusal(&frame)),
+                b'Z' => break,
+                // notices, and the answer to protocol versions and options that were not asked for
+                b'N' | b'v' => {}
+                _ => return Err(wire::WireError::Malformed("login").into()),
+            }
+        }
+        let key_of_cancel = cancel_key.ok_or(wire::WireError::Malformed("login without a cancel key"))?;
+        let registered = self.servers.register(key.clone(), key_of_cancel.id, Instant::now());
+        let cancel = CancelTarget {
+            address: route.address.clone(),
+            tls: route.tls.clone(),
+            key: key_of_cancel,
+            gate: Arc::new(CancelGate::default()),
+        };
+        let mut connection =
+            Connection::new(LoggedIn { stream, received, parameters: reported, cancel, registered });
+        connection.learn_search_path().await?;
+        Ok(connection)
+    }
+}
+
+impl Connect for Connector {
+    type Key = ServerKey;
+    type Connection = Connection;
+    type AtRest = AtRest;
+    type Error = BackendError;
+
+    async fn connect(&self, key: &ServerKey) -> Result<Connection, BackendError> {
+        let route = self.route.load_full();
+        tokio::time::timeout(route.connect_timeout, self.open(key, &route))
+            .await
+            .map_err(|_| BackendError::Slow(route.connect_timeout))?
+    }
+
+    fn quiet(connection: &mut Connection) -> bool {
+        connection.is_quiet()
+    }
+}

@@ -1,0 +1,417 @@
+//! One backend connection: its buffers, what it owes, and what it was set to.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::cancel::CancelTarget;
+use super::error::BackendError;
+use super::replies::{Asked, Asker, Fate, Replies, at_rest};
+use super::servers::{Registered, ServerCard};
+use super::transport::Transport;
+use crate::session::Settings;
+use crate::wire::{self, ErrorFields, MAX_FRAME, TransactionStatus};
+
+/// Bytes that are read ahead of the client: more waits in the socket.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// Frames that are looked into are held whole up to this size; a longer one passes through unread.
+const MAX_INSPECTED: usize = 1 << 20;
+
+/// How long the answer to the gateway's own statements may take.
+const OWN_STATEMENT: Duration = Duration::from_secs(30);
+
+/// Evidence that a connection owes nothing, is in no transaction, and has no cancel request on its way to it.
+pub struct AtRest(());
+
+/// A frame, or a part of a long one, at the front of what was received. It lies in the buffer at `start..end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The frame's tag.
+    pub tag: u8,
+    /// Where it begins.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// Whether it has the frame's first byte.
+    pub head: bool,
+    /// Whether it is a whole frame.
+    pub whole: bool,
+    /// Who it is for.
+    pub fate: Fate,
+}
+
+/// The rest of a frame that is longer than what was received of it.
+#[derive(Clone, Copy)]
+struct Passing {
+    tag: u8,
+    left: usize,
+    fate: Fate,
+}
+
+/// A logged-in connection.
+pub struct Connection {
+    stream: Transport,
+    received: BytesMut,
+    /// Up to here, `received` was handed out as pieces.
+    scanned: usize,
+    passing: Option<Passing>,
+    to_send: BytesMut,
+    replies: Replies,
+    status: TransactionStatus,
+    /// What it was set to; `None` when that is not known.
+    settings: Option<Settings>,
+    parameters: BTreeMap<String, String>,
+    search_path: Arc<str>,
+    cancel: CancelTarget,
+    registered: Registered,
+}
+
+/// What login found out.
+pub(super) struct LoggedIn {
+    pub(super) stream: Transport,
+    pub(super) received: BytesMut,
+    pub(super) parameters: BTreeMap<String, String>,
+    pub(super) cancel: CancelTarget,
+    pub(super) registered: Registered,
+}
+
+impl Connection {
+    pub(super) fn new(login: LoggedIn) -> Self {
+        Self {
+            stream: login.stream,
+            received: login.received,
+            scanned: 0,
+            passing: None,
+            to_send: BytesMut::new(),
+            replies: Replies::default(),
+            status: TransactionStatus::Idle,
+            settings: Some(Settings::default()),
+            parameters: login.parameters,
+            search_path: "".into(),
+            cancel: login.cancel,
+            registered: login.registered,
+        }
+    }
+
+    /// Parameters that the server reported at login.
+    pub fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
+    }
+
+    /// The search path that the login has by itself.
+    pub fn default_search_path(&self) -> &Arc<str> {
+        &self.search_path
+    }
+
+    /// How to cancel what it runs.
+    pub fn cancel_target(&self) -> &CancelTarget {
+        &self.cancel
+    }
+
+    /// Its line in the console.
+    pub fn card(&self) -> &ServerCard {
+        &self.registered.card
+    }
+
+    /// The transaction status of the last ReadyForQuery.
+    pub fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// What it still owes.
+    pub fn replies(&self) -> &Replies {
+        &self.replies
+    }
+
+    /// Evidence that it can serve another session, if it can.
+    pub fn at_rest(&self) -> Option<AtRest> {
+        let rests = at_rest(&self.replies, self.status)
+            && self.received.is_empty()
+            && self.to_send.is_empty()
+            && self.passing.is_none()
+            && self.cancel.gate.clear();
+        rests.then_some(AtRest(()))
+    }
+
+    /// What it is set to, where that is known.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+
+    /// Notes what it is set to now; `None`: not known, so everything is set again before the next use.
+    pub fn note_settings(&mut self, settings: Option<Settings>) {
+        self.settings = settings;
+    }
+
+    /// Notes that a message was sent, or will be with the next bytes.
+    pub fn note_sent(&mut self, asked: Asked, asker: Asker) {
+        self.replies.sent(asked, asker);
+    }
+
+    /// Notes that a CopyDone or CopyFail was sent.
+    pub fn note_copy_ended(&mut self) {
+        self.replies.copy_ended();
+    }
+
+    /// Where bytes for the server are put; [`Self::poll_send`] sends them.
+    pub fn outgoing(&mut self) -> &mut BytesMut {
+        &mut self.to_send
+    }
+
+    /// The bytes of what was handed out as pieces and not taken yet.
+    pub fn window(&self) -> &[u8] {
+        self.received.get(..self.scanned).unwrap_or_default()
+    }
+
+    /// The bytes of `piece`.
+    pub fn bytes(&self, piece: &Piece) -> &[u8] {
+        self.received.get(piece.start..piece.end).unwrap_or_default()
+    }
+
+    /// Takes `count` bytes off the front of the window.
+    pub fn consume(&mut self, count: usize) {
+        let count = count.min(self.scanned);
+        self.received.advance(count);
+        self.scanned -= count;
+    }
+
+    /// The next piece of what was received; the window then reaches to its end.
+    ///
+    /// # Errors
+    ///
+    /// What was received is not the protocol, or answers nothing.
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, BackendError> {
+        let start = self.scanned;
+        let waiting = self.received.get(start..).unwrap_or_default();
+        if let Some(Passing { tag, left, fate }) = self.passing {
+            let len = left.min(waiting.len());
+            if len == 0 {
+                return Ok(None);
+            }
+            self.passing = (left > len).then_some(Passing { tag, left: left - len, fate });
+            self.scanned += len;
+            return Ok(Some(Piece { tag, start, end: start + len, head: false, whole: false, fate }));
+        }
+        let Some(header) = wire::header(waiting, MAX_FRAME)? else { return Ok(None) };
+        let whole = waiting.len() >= header.len;
+        if !whole && !passes(header.tag) && header.len <= MAX_INSPECTED {
+            return Ok(None);
+        }
+        if header.tag == b'Z' {
+            self.status = wire::ready_status(waiting)?;
+        }
+        let fate = self.replies.seen(header.tag)?;
+        let len = header.len.min(waiting.len());
+        self.passing = (!whole).then(|| Passing { tag: header.tag, left: header.len - len, fate });
+        self.scanned += len;
+        Ok(Some(Piece { tag: header.tag, start, end: start + len, head: true, whole, fate }))
+    }
+
+    /// Whether more may be received: what the client has not taken yet is bounded.
+    pub fn wants_to_receive(&self) -> bool {
+        self.scanned < READ_AHEAD
+    }
+
+    /// Receives some bytes. Ready with how many; 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As the socket has them.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BackendError>> {
+        if self.received.capacity() - self.received.len() < READ_AHEAD / 4 {
+            self.received.reserve(READ_AHEAD);
+        }
+        let read = pin!(self.stream.read_buf(&mut self.received)).poll(cx);
+        read.map_err(BackendError::Lost)
+    }
+
+    /// Sends what waits in [`Self::outgoing`] and then `more`; ready with how much of `more` was sent once everything
+    /// or a part of it was.
+    ///
+    /// # Errors
+    ///
+    /// As the socket has them.
+    pub fn poll_send(&mut self, more: &[u8], cx: &mut Context<'_>) -> Poll<Result<usize, BackendError>> {
+        while !self.to_send.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.to_send) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(BackendError::Closed)),
+                Poll::Ready(Ok(sent)) => self.to_send.advance(sent),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(BackendError::Lost(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if more.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        match Pin::new(&mut self.stream).poll_write(cx, more) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(BackendError::Closed)),
+            other => other.map_err(BackendError::Lost),
+        }
+    }
+
+    /// Pushes what TLS holds back.
+    ///
+    /// # Errors
+    ///
+    /// As the socket has them.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BackendError>> {
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(BackendError::Lost)
+    }
+
+    /// Whether nothing came while nobody used it. Does not wait.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.received.is_empty() && self.poll_receive(&mut cx).is_pending()
+    }
+
+    /// Makes it what `settings` say, where it is not. Parameters that the server reports on the way are noted.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses a value, or the connection is lost. The connection is then not to be used again.
+    pub async fn restore(&mut self, settings: &Settings) -> Result<(), BackendError> {
+        if self.settings.as_ref() == Some(settings) {
+            return Ok(());
+        }
+        let sql = settings.restore_sql(self.settings.as_ref());
+        self.settings = None;
+        if !sql.is_empty() {
+            self.run_own(&sql).await?;
+        }
+        self.settings = Some(settings.clone());
+        Ok(())
+    }
+
+    /// Learns what the login's search path is.
+    pub(super) async fn learn_search_path(&mut self) -> Result<(), BackendError> {
+        let rows = self.run_own("SELECT pg_catalog.current_setting('search_path')").await?;
+        self.search_path = rows.unwrap_or_default().into();
+        Ok(())
+    }
+
+    /// Ends a transaction that nobody will end.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub async fn roll_back(&mut self) -> Result<(), BackendError> {
+        self.run_own("ROLLBACK").await.map(drop)
+    }
+
+    /// Makes it as new after a session that left things behind.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses, or the connection is lost.
+    pub async fn discard(&mut self) -> Result<(), BackendError> {
+        self.run_own("DISCARD ALL").await?;
+        self.settings = Some(Settings::default());
+        Ok(())
+    }
+
+    /// Runs the gateway's own statements; the first field of the last row comes back.
+    async fn run_own(&mut self, sql: &str) -> Result<Option<String>, BackendError> {
+        query_frame(sql, &mut self.to_send);
+        self.replies.sent(Asked::Query, Asker::Gateway);
+        tokio::time::timeout(OWN_STATEMENT, self.finish_own())
+            .await
+            .map_err(|_| BackendError::Slow(OWN_STATEMENT))?
+    }
+
+    async fn finish_own(&mut self) -> Result<Option<String>, BackendError> {
+        self.stream.write_all_buf(&mut self.to_send).await.map_err(BackendError::Lost)?;
+        self.stream.flush().await.map_err(BackendError::Lost)?;
+        let (mut field, mut refused) = (None, None);
+        while !self.replies.settled() {
+            let Some(piece) = self.next_piece()? else {
+                if poll_fn(|cx| self.poll_receive(cx)).await? == 0 {
+                    return Err(BackendError::Closed);
+                }
+                continue;
+            };
+            let frame = self.bytes(&piece);
+            match piece.tag {
+                b'D' => field = first_field(frame),
+                b'E' => refused = Some(refusal(frame)),
+                b'S' => {
+                    if let Ok((name, value)) = wire::parameter_status(frame) {
+                        let name = String::from_utf8_lossy(name).into_owned();
+                        let value = String::from_utf8_lossy(value).into_owned();
+                        self.parameters.insert(name, value);
+                    }
+                }
+                _ => {}
+            }
+            self.consume(piece.end);
+        }
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(field),
+        }
+    }
+
+    /// Reads what comes until everything owed has come, and throws it away: for a query whose client is gone.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing that is owed is forgotten.
+    pub async fn drain_replies(&mut self) -> Result<(), BackendError> {
+        loop {
+            while let Some(piece) = self.next_piece()? {
+                self.consume(piece.end);
+            }
+            if self.replies.settled() {
+                return Ok(());
+            }
+            if poll_fn(|cx| self.poll_receive(cx)).await? == 0 {
+                return Err(BackendError::Closed);
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // a farewell, as libpq sends it, so that the server does not log a lost client; there is nobody to tell if it fails
+        drop(self.stream.try_write(b"X\0\0\0\x04"));
+    }
+}
+
+/// Rows and COPY data are never looked into and pass in parts.
+fn passes(tag: u8) -> bool {
+    matches!(tag, b'D' | b'd')
+}
+
+fn query_frame(sql: &str, out: &mut BytesMut) {
+    out.extend_from_slice(b"Q");
+    out.extend_from_slice(&u32::try_from(sql.len() + 5).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(sql.as_bytes());
+    out.extend_from_slice(b"\0");
+}
+
+fn first_field(row: &[u8]) -> Option<String> {
+    let field = row.get(7..)?;
+    let (len, rest) = field.split_first_chunk::<4>()?;
+    let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
+    Some(String::from_utf8_lossy(rest.get(..len)?).into_owned())
+}
+
+/// What an `ErrorResponse` of the server says.
+pub(super) fn refusal(frame: &[u8]) -> BackendError {
+    let fields = ErrorFields::of(frame);
+    BackendError::Refused {
+        code: String::from_utf8_lossy(fields.code).into_owned(),
+        message: String::from_utf8_lossy(fields.message).into_owned(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Every open backend connection, as the console shows it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::connect::ServerKey;
+
+/// What a connection is doing, in PgBouncer's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerActivity {
+    /// Nobody uses it.
+    Idle,
+    /// A session uses it.
+    Active,
+}
+
+impl ServerActivity {
+    /// The word of the console.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct ServerCard {
+    /// Its number within this process.
+    pub id: u64,
+    /// Where to and as whom.
+    pub key: ServerKey,
+    /// The backend's process id.
+    pub pid: u32,
+    /// When it was opened.
+    pub opened: Instant,
+    session: AtomicU64,
+}
+
+impl ServerCard {
+    /// Notes which session uses it, 0 for none.
+    pub fn used_by(&self, session: u64) {
+        self.session.store(session, Ordering::Relaxed);
+    }
+
+    /// What it is doing, and for which session.
+    pub fn activity(&self) -> (ServerActivity, Option<u64>) {
+        match self.session.load(Ordering::Relaxed) {
+            0 => (ServerActivity::Idle, None),
+            session => (ServerActivity::Active, Some(session)),
+        }
+    }
+}
+
+/// All of them. Bounded by the pools' limits.
+#[derive(Debug, Default)]
+pub struct Servers {
+    next: AtomicU64,
+    cards: Mutex<BTreeMap<u64, Arc<ServerCard>>>,
+}
+
+impl Servers {
+    fn cards(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ServerCard>>> {
+        self.cards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a connection until the returned value is dropped.
+    pub(super) fn register(self: &Arc<Self>, key: ServerKey, pid: u32, opened: Instant) -> Registered {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let card = Arc::new(ServerCard {
+            id,
+            key,
+            pid,
+            opened,
+            session: AtomicU64::new(0),
+        });
+        self.cards().insert(id, Arc::clone(&card));
+        Registered { card, servers: Arc::clone(self) }
+    }
+
+    /// Every card, oldest first.
+    pub fn list(&self) -> Vec<Arc<ServerCard>> {
+        self.cards().values().cloned().collect()
+    }
+}
+
+/// A registration that ends with its connection.
+pub(super) struct Registered {
+    pub(super) card: Arc<ServerCard>,
+    servers: Arc<Servers>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.servers.cards().remove(&self.card.id);
+    }
+}

@@ -1,0 +1,119 @@
+//! The bytes' way to a backend: TCP, a Unix socket, or TLS over either.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::error::BackendError;
+use crate::config::Address;
+
+/// An `SSLRequest`.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// A connected socket.
+pub enum Transport {
+    /// TCP in clear.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Connects to `address`, with TLS where `tls` is given.
+    ///
+    /// # Errors
+    ///
+    /// The address does not resolve or answer, or the server has no TLS or the wrong certificate.
+    pub async fn connect(address: &Address, tls: Option<&Arc<ClientConfig>>) -> Result<Self, BackendError> {
+        let unreachable = |source| BackendError::Unreachable { address: address.to_string(), source };
+        let (host, port) = match address {
+            Address::Tcp { host, port } => (host.as_str(), *port),
+            Address::Unix { .. } => {
+                let path = address.socket().unwrap_or_default();
+                return UnixStream::connect(path).await.map(Self::Unix).map_err(unreachable);
+            }
+        };
+        let mut stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        SockRef::from(&stream).set_keepalive(true).map_err(unreachable)?;
+        let Some(tls) = tls else { return Ok(Self::Tcp(stream)) };
+        stream.write_all(&SSL_REQUEST).await.map_err(unreachable)?;
+        // one byte and no more: what came with it in clear must not be taken for what TLS protects
+        let mut answer = [0; 1];
+        stream.read_exact(&mut answer).await.map_err(unreachable)?;
+        if answer != *b"S" {
+            return Err(BackendError::NoTls(address.to_string()));
+        }
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| unreachable(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|source| {
+            BackendError::Tls { address: address.to_string(), source }
+        })?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+
+    /// Whether nobody can listen: TLS, or a socket of this machine.
+    pub fn protected(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Unix(_) | Self::Tls(_) => true,
+        }
+    }
+
+    /// Writes what fits now, without waiting; for a farewell.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+            // the peer takes the closed socket for the farewell
+            Self::Tls(_) => Ok(0),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a client sends before it waits, found in the bytes it sent. Pure.
+
+use crate::wire::{self, FrontendTag, MAX_FRAME, WireError};
+
+/// Messages are held whole up to this size so that they can be read; what is longer is streamed.
+pub const MAX_HELD: usize = 1 << 20;
+
+/// A message of a request: its place in the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameSpan {
+    /// What it is.
+    pub tag: FrontendTag,
+    /// Where it begins.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+}
+
+/// Why a request ends where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A `Query` or a `FunctionCall`: it is answered up to ReadyForQuery.
+    Call,
+    /// A `Sync`.
+    Sync,
+    /// A `Flush`: answered, but the series goes on.
+    Flush,
+    /// The bytes held are as many as may be; no answer is due before the series goes on.
+    Full,
+    /// A message that is too long to be held: its header and what came of it stand at the end, `left` bytes follow.
+    Long {
+        /// Bytes still to come.
+        left: usize,
+    },
+}
+
+/// Whole messages at the front of the buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The messages, in order.
+    pub frames: Vec<FrameSpan>,
+    /// Bytes in all.
+    pub len: usize,
+    /// Why it ends.
+    pub ending: Ending,
+}
+
+/// What is at the front of the buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Collected {
+    /// Not yet a request.
+    More,
+    /// A request.
+    Request(Request),
+    /// COPY data outside of a COPY: the server ignores it, so it is dropped. Its bytes, and how many more follow.
+    Stray {
+        /// Bytes at the front.
+        len: usize,
+        /// Bytes still to come.
+        left: usize,
+    },
+    /// `Terminate`.
+    Terminate,
+}
+
+/// Collects requests; remembers how far it looked.
+#[derive(Debug, Default)]
+pub struct Collector {
+    frames: Vec<FrameSpan>,
+    scanned: usize,
+}
+
+impl Collector {
+    /// Looks at `buf`, which begins with what it began with at the last call unless that returned something else than
+    /// [`Collected::More`].
+    ///
+    /// # Errors
+    ///
+    /// A message that no client may send.
+    pub fn collect(&mut self, buf: &[u8]) -> Result<Collected, WireError> {
+        loop {
+            let rest = buf.get(self.scanned..).unwrap_or_default();
+            let Some(header) = wire::header(rest, MAX_FRAME)? else { return Ok(Collected::More) };
+            let tag = FrontendTag::try_from(header.tag)?;
+            let (start, end) = (self.scanned, self.scanned + header.len);
+            if self.frames.is_empty() {
+                match tag {
+                    FrontendTag::Terminate => return Ok(Collected::Terminate),
+                    FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => {
+                        let len = header.len.min(rest.len());
+                        return Ok(Collected::Stray { len, left: header.len - len });
+                    }
+                    FrontendTag::Query
+                    | FrontendTag::Parse
+                    | FrontendTag::Bind
+                    | FrontendTag::Describe
+                    | FrontendTag::Execute
+                    | FrontendTag::Close
+                    | FrontendTag::Flush
+                    | FrontendTag::Sync
+                    | FrontendTag::FunctionCall => {}
+                }
+            } else if matches!(
+                tag,
+                FrontendTag::Terminate | FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail
+            ) {
+                // what stands before it is sent first
+                return Ok(self.take(start, Ending::Full));
+            }
+            if header.len > MAX_HELD {
+                if !self.frames.is_empty() {
+                    return Ok(self.take(start, Ending::Full));
+                }
+                self.frames.push(FrameSpan { tag, start, end: buf.len() });
+                return Ok(self.take(buf.len(), Ending::Long { left: end - buf.len().min(end) }));
+            }
+            if rest.len() < header.len {
+                return Ok(Collected::More);
+            }
+            self.frames.push(FrameSpan { tag, start, end });
+            self.scanned = end;
+            let ending = match tag {
+                FrontendTag::Query | FrontendTag::FunctionCall => Ending::Call,
+                FrontendTag::Sync => Ending::Sync,
+                FrontendTag::Flush => Ending::Flush,
+                FrontendTag::Parse
+                | FrontendTag::Bind
+                | FrontendTag::Describe
+                | FrontendTag::Execute
+                | FrontendTag::Close
+                | FrontendTag::CopyData
+                | FrontendTag::CopyDone
+                | FrontendTag::CopyFail
+                | FrontendTag::Terminate => {
+                    if end < MAX_HELD {
+                        continue;
+                    }
+                    Ending::Full
+                }
+            };
+            return Ok(self.take(end, ending));
+        }
+    }
+
+    /// Whether a part of a request has been seen.
+    pub fn pending(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    /// Gives back the storage of a request that is done, so that the next needs none.
+    pub fn recycle(&mut self, mut request: Request) {
+        if self.frames.is_empty() {
+            request.frames.clear();
+            self.frames = request.frames;
+        }
+    }
+
+    fn take(&mut self, len: usize, ending: Ending) -> Collected {
+        self.scanned = 0;
+        Collected::Request(Request { frames: std::mem::take(&mut self.frames), len, ending })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(tag: u8, len: usize) -> Vec<u8> {
+        let mut frame = vec![tag];
+        frame.extend(u32::try_from(len + 4).unwrap().to_be_bytes());
+        frame.resize(len + 5, b'x');
+        frame
+    }
+
+    /// Each request as the letters of its messages, and its ending.
+    fn transcript(bytes: &[u8]) -> String {
+        let mut collector = Collector::default();
+        let mut at = 0;
+        let mut said = Vec::new();
+        loop {
+            match collector.collect(&bytes[at..]) {
+                Ok(Collected::More) => break,
+                Ok(Collected::Request(request)) => {
+                    let letters: String =
+                        request.frames.iter().map(|frame| char::from(bytes[at + frame.start])).collect();
+                    said.push(format!("{letters}:{:?}", request.ending));
+                    at += request.len;
+                }
+                Ok(Collected::Stray { len, left }) => {
+                    said.push(format!("stray {left}"));
+                    at += len;
+                }
+                Ok(Collected::Terminate) => {
+                    said.push("terminate".to_owned());
+                    break;
+                }
+                Err(error) => {
+                    said.push(error.to_string());
+                    break;
+                }
+            }
+        }
+        said.join(" ")
+    }
+
+    #[test]
+    fn a_request_ends_where_the_client_waits() {
+        for (tags, expected) in [
+            ("Q", "Q:Call"),
+            ("PBDES", "PBDES:Sync"),
+            ("PBDESPBES", "PBDES:Sync PBES:Sync"),
+            ("PDHBES", "PDH:Flush BES:Sync"),
+            ("PBEQ", "PBEQ:Call"),
+            ("F", "F:Call"),
+            ("S", "S:Sync"),
+            ("PBE", ""),
+            ("dcf", "stray 0 stray 0 stray 0"),
+            ("PBdS", "PB:Full stray 0 S:Sync"),
+            ("QX", "Q:Call terminate"),
+            ("PX", "P:Full terminate"),
+            ("Qz", "Q:Call invalid frontend message type 122"),
+        ] {
+            let bytes: Vec<u8> = tags.bytes().flat_map(|tag| frame(tag, 3)).collect();
+            assert_eq!(transcript(&bytes), expected, "{tags}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_streamed() {
+        let long = frame(b'Q', MAX_HELD);
+        assert_eq!(transcript(&long[..100]), format!("Q:Long {{ left: {} }}", long.len() - 100));
+        let mut batch = frame(b'P', 3);
+        batch.extend(&long[..10]);
+        assert_eq!(transcript(&batch), format!("P:Full Q:Long {{ left: {} }}", long.len() - 10));
+        let many: Vec<u8> = (0..20).flat_map(|_| frame(b'B', MAX_HELD / 10)).collect();
+        assert_eq!(transcript(&many), "BBBBBBBBBB:Full BBBBBBBBBB:Full");
+        assert_eq!(transcript(b"Q\0\0\0\x01"), "invalid message length 1");
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_stream_is_split_does_not_matter(tags in "[PBDECHSQ]{1,12}", cut in 0usize..200) {
+            let bytes: Vec<u8> = tags.bytes().flat_map(|tag| frame(tag, 7)).collect();
+            let mut collector = Collector::default();
+            let first = collector.collect(&bytes[..cut.min(bytes.len())]).unwrap();
+            let again = if first == Collected::More { collector.collect(&bytes).unwrap() } else { first };
+            prop_assert_eq!(again, Collector::default().collect(&bytes).unwrap());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A session's settings, so that any backend connection can be given them.
+//!
+//! A backend connection keeps the settings it was given last; before another session uses it, what differs is set and
+//! what is too much is reset. Sources: <https://www.postgresql.org/docs/current/sql-set.html>,
+//! <https://docs.aws.amazon.com/redshift/latest/dg/r_SET.html>.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A value in the form that it came in, since the two mean different things for settings that are lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingValue {
+    /// The whole value, as in a start-up packet: `a, b`.
+    Plain(Arc<str>),
+    /// SQL text, as in `SET name TO …`: `a, b`, `'UTC'`.
+    Sql(Arc<str>),
+}
+
+/// Settings by name, folded to lower case. Cheap to clone and to compare with a clone.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(Arc<BTreeMap<Arc<str>, SettingValue>>);
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Settings {}
+
+/// Settings that cannot change the bytes of a result.
+const WITHOUT_EFFECT_ON_RESULTS: [&str; 14] = [
+    "application_name",
+    "client_min_messages",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "log_min_duration_statement",
+    "query_group",
+    "statement_timeout",
+    "tcp_keepalives_count",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tollgate.cache",
+    "transaction_timeout",
+    "wlm_query_slot_count",
+];
+
+impl Settings {
+    /// Sets `name`.
+    pub fn set(&mut self, name: &str, value: SettingValue) {
+        Arc::make_mut(&mut self.0).insert(name.into(), value);
+    }
+
+    /// Forgets `name`, which has the backend's default from here on.
+    pub fn reset(&mut self, name: &str) {
+        if self.0.contains_key(name) {
+            Arc::make_mut(&mut self.0).remove(name);
+        }
+    }
+
+    /// The value of `name`, if it was set.
+    pub fn value(&self, name: &str) -> Option<&SettingValue> {
+        self.0.get(name)
+    }
+
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These settings without `name`.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Self {
+        let mut settings = self.clone();
+        settings.reset(name);
+        settings
+    }
+
+    /// The SQL that turns a connection with the settings `from` (`None`: not known) into one with these; empty when
+    /// nothing differs.
+    pub fn restore_sql(&self, from: Option<&Self>) -> String {
+        let mut sql = String::new();
+        let nothing = Self::default();
+        let from = match from {
+            Some(from) => from,
+            None => {
+                sql.push_str("RESET ALL;");
+                &nothing
+            }
+        };
+        for name in from.0.keys().filter(|name| !self.0.contains_key(*name)) {
+            sql.push_str(&format!("RESET {name};"));
+        }
+        for (name, value) in self.0.iter().filter(|(name, value)| from.0.get(*name) != Some(*value)) {
+            sql.push_str(&match value {
+                SettingValue::Sql(text) => format!("SET {name} TO {text};"),
+                SettingValue::Plain(text) => {
+                    format!("SELECT pg_catalog.set_config({}, {}, false);", literal(name), literal(text))
+                }
+            });
+        }
+        sql
+    }
+
+    /// Appends what a cached result depends on, so that different settings give different bytes.
+    pub fn scope_into(&self, out: &mut Vec<u8>) {
+        let parts = self.0.iter().filter(|(name, _)| !WITHOUT_EFFECT_ON_RESULTS.contains(&&***name));
+        for (name, value) in parts {
+            let (form, text) = match value {
+                SettingValue::Plain(text) => (b'p', text),
+                SettingValue::Sql(text) => (b's', text),
+            };
+            out.push(form);
+            for part in [name, text] {
+                out.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+                out.extend(part.as_bytes());
+            }
+        }
+    }
+}
+
+/// `text` as a string literal that is read the same whether or not backslashes escape.
+fn literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        for (name, value) in pairs {
+            let value = match value.strip_prefix('=') {
+                Some(plain) => SettingValue::Plain(plain.into()),
+                None => SettingValue::Sql((*value).into()),
+            };
+            settings.set(name, value);
+        }
+        settings
+    }
+
+    #[test]
+    fn a_connection_is_given_what_differs_and_nothing_else() {
+        let utc = settings(&[("timezone", "'UTC'"), ("search_path", "a, b")]);
+        for (to, from, sql) in [
+            (&utc, Some(utc.clone()), ""),
+            (&utc, Some(settings(&[("timezone", "'UTC'")])), "SET search_path TO a, b;"),
+            (&Settings::default(), Some(utc.clone()), "RESET search_path;RESET timezone;"),
+            (&utc, None, "RESET ALL;SET search_path TO a, b;SET timezone TO 'UTC';"),
+            (
+                &settings(&[("search_path", "=it's, \\b")]),
+                Some(Settings::default()),
+                "SELECT pg_catalog.set_config('search_path', E'it''s, \\\\b', false);",
+            ),
+        ] {
+            assert_eq!(to.restore_sql(from.as_ref()), sql);
+        }
+    }
+
+    #[test]
+    fn only_what_can_change_a_result_is_part_of_its_identity() {
+        let scope = |pairs| {
+            let mut out = Vec::new();
+            settings(pairs).scope_into(&mut out);
+            out
+        };
+        assert_eq!(scope(&[("application_name", "=psql")]), scope(&[]));
+        assert_ne!(scope(&[("timezone", "'UTC'")]), scope(&[("timezone", "UTC")]));
+        assert_ne!(scope(&[("a", "bc")]), scope(&[("ab", "c")]));
+        assert_ne!(scope(&[("search_path", "=a, b")]), scope(&[("search_path", "a, b")]));
+    }
+}
