@@ -14,7 +14,8 @@ struct Fixed;
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
-const ENCRYPTED_KEY: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n";
+const ENCRYPTED_KEY: &str =
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n";
 
 impl Environment for Fixed {
     fn variable(&self, name: &str) -> Option<String> {
@@ -49,15 +50,22 @@ fn updating(what: &str) -> bool {
 }
 
 fn files(directory: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(root().join(directory))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     files
 }
 
 fn printed(result: Result<Config, Vec<Mistake>>) -> Vec<String> {
-    result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    result
+        .err()
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// A configuration that cannot be wrong: a mistake fails the test and is shown.
@@ -67,16 +75,20 @@ fn sound(text: &str) -> Config {
 
 #[test]
 fn the_generated_files_are_up_to_date() {
-    for (file, text) in
-        [("docs/reference/config.md", reference::markdown()), ("config/tollgate.toml", reference::example())]
-    {
+    for (file, text) in [
+        ("docs/reference/config.md", reference::markdown()),
+        ("config/tollgate.toml", reference::example()),
+    ] {
         let path = root().join(file);
         if updating("UPDATE_DOCS") {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, &text).unwrap();
         }
         let there = fs::read_to_string(&path).unwrap_or_default();
-        assert!(there == text, "{file} is not what the declarations say; run `make docs`");
+        assert!(
+            there == text,
+            "{file} is not what the declarations say; run `make docs`"
+        );
     }
 }
 
@@ -84,13 +96,23 @@ fn the_generated_files_are_up_to_date() {
 fn the_generated_example_states_the_defaults() {
     let text = reference::example();
     let written = |keep_examples: bool| -> String {
-        let setting = |line: &str| line.strip_prefix('#').is_some_and(|rest| !rest.starts_with(' ') && !rest.is_empty());
+        let setting = |line: &str| {
+            line.strip_prefix('#')
+                .is_some_and(|rest| !rest.starts_with(' ') && !rest.is_empty())
+        };
         let wanted = |line: &str| setting(line) && (keep_examples || !line.contains("  # without this line"));
-        text.lines().map(|line| if wanted(line) { &line[1..] } else { line }.to_owned() + "\n").collect()
+        text.lines()
+            .map(|line| if wanted(line) { &line[1..] } else { line }.to_owned() + "\n")
+            .collect()
     };
-    assert_eq!(sound(&text), sound(&written(false)), "a line of the example is not the default");
-    let every = sound(&written(true));
-    assert!(every.listen.tls.is_some() && every.backends.values().all(|backend| backend.ca.is_none()));
+    assert_eq!(
+        sound(&text),
+        sound(&written(false)),
+        "a line of the example is not the default"
+    );
+    // `ca` alone would be a contradiction
+    let every = sound(&written(true).replace("\ntls = \"off\"", "\ntls = \"verify-full\""));
+    assert!(every.listen.tls.is_some() && every.backends.values().all(|backend| backend.ca.is_some()));
 }
 
 #[test]
@@ -99,7 +121,12 @@ fn the_examples_have_no_mistake() {
     assert!(examples.len() >= 3);
     for file in examples {
         let text = fs::read_to_string(&file).unwrap();
-        assert_eq!(printed(config::parse(&text, &Fixed)), Vec::<String>::new(), "{}", file.display());
+        assert_eq!(
+            printed(config::parse(&text, &Fixed)),
+            Vec::<String>::new(),
+            "{}",
+            file.display()
+        );
     }
 }
 
@@ -109,10 +136,16 @@ fn every_mistake_is_told_with_its_line_and_its_fix() {
     assert!(bad.len() >= 35, "{} bad configurations", bad.len());
     for file in bad {
         let text = fs::read_to_string(&file).unwrap();
-        let expected: Vec<String> =
-            text.lines().map_while(|line| line.strip_prefix("# error: ")).map(str::to_owned).collect();
+        let expected: Vec<String> = text
+            .lines()
+            .map_while(|line| line.strip_prefix("# error: "))
+            .map(str::to_owned)
+            .collect();
         if updating("UPDATE_FIXTURES") {
-            let body: Vec<&str> = text.lines().skip_while(|line| line.starts_with("# error:")).collect();
+            let body: Vec<&str> = text
+                .lines()
+                .skip_while(|line| line.starts_with("# error:"))
+                .collect();
             let body = body.join("\n");
             let count = printed(config::parse(&body, &Fixed)).len();
             let told = printed(config::parse(&("#\n".repeat(count) + &body), &Fixed));
@@ -124,7 +157,11 @@ fn every_mistake_is_told_with_its_line_and_its_fix() {
         assert_eq!(told, expected, "{}", file.display());
         assert!(!told.is_empty(), "{} has no mistake", file.display());
         for line in told {
-            assert!(!line.contains("tiger") && !line.contains("hunter2"), "{}: a secret in {line}", file.display());
+            assert!(
+                !line.contains("tiger") && !line.contains("hunter2"),
+                "{}: a secret in {line}",
+                file.display()
+            );
         }
     }
 }

@@ -63,10 +63,14 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.starts_with('/') {
             return match text.rsplit_once(':') {
-                Some((directory, port)) if !port.contains('/') => {
-                    Ok(Self::Unix { directory: directory.into(), port: port_of(port)? })
-                }
-                Some(_) | None => Ok(Self::Unix { directory: text.into(), port: DEFAULT_SOCKET_PORT }),
+                Some((directory, port)) if !port.contains('/') => Ok(Self::Unix {
+                    directory: directory.into(),
+                    port: port_of(port)?,
+                }),
+                Some(_) | None => Ok(Self::Unix {
+                    directory: text.into(),
+                    port: DEFAULT_SOCKET_PORT,
+                }),
             };
         }
         let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
@@ -80,7 +84,10 @@ impl FromStr for Address {
         if host.is_empty() || bracketed.is_none() && !host.chars().all(named) {
             return Err(AddressError::Host);
         }
-        Ok(Self::Tcp { host: host.to_owned(), port: port_of(port)? })
+        Ok(Self::Tcp {
+            host: host.to_owned(),
+            port: port_of(port)?,
+        })
     }
 }
 
@@ -97,7 +104,10 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix { directory, port: DEFAULT_SOCKET_PORT } => write!(f, "{}", directory.display()),
+            Self::Unix {
+                directory,
+                port: DEFAULT_SOCKET_PORT,
+            } => write!(f, "{}", directory.display()),
             Self::Unix { directory, port } => write!(f, "{}:{port}", directory.display()),
         }
     }
@@ -109,7 +119,13 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_printed() {
-        for text in ["127.0.0.1:5439", "[::1]:5432", "wh.example.com:0", "/run/postgresql", "/tmp/a b:6000"] {
+        for text in [
+            "127.0.0.1:5439",
+            "[::1]:5432",
+            "wh.example.com:0",
+            "/run/postgresql",
+            "/tmp/a b:6000",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         let socket = "/tmp:6000".parse::<Address>().unwrap().socket();

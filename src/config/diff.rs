@@ -38,7 +38,11 @@ impl Config {
 
         let mut changes: BTreeMap<&str, Change> = BTreeMap::new();
         let mut note = |path, how: String, restart| {
-            let change = changes.entry(path).or_insert_with(|| Change { path: path.to_owned(), how, restart });
+            let change = changes.entry(path).or_insert_with(|| Change {
+                path: path.to_owned(),
+                how,
+                restart,
+            });
             change.restart |= restart;
         };
         for path in old.keys().chain(new.keys()) {
@@ -62,14 +66,23 @@ impl Config {
 
 fn by_path(rows: &[Row]) -> BTreeMap<&str, &Row> {
     // that a section is not there is told by the rows of the configuration where it is
-    rows.iter().filter(|row| !row.no_section).map(|row| (row.path.as_str(), row)).collect()
+    rows.iter()
+        .filter(|row| !row.stands_for_section)
+        .map(|row| (row.path.as_str(), row))
+        .collect()
 }
 
 fn sections(rows: &[Row]) -> BTreeSet<&str> {
-    rows.iter().flat_map(|row| &row.within).map(String::as_str).collect()
+    rows.iter()
+        .flat_map(|row| &row.within)
+        .map(String::as_str)
+        .collect()
 }
 
 /// The outermost section around `row` that the other configuration lacks, else the row itself.
 fn outermost<'r>(row: &'r Row, others: &BTreeSet<&str>) -> &'r str {
-    row.within.iter().find(|section| !others.contains(section.as_str())).unwrap_or(&row.path)
+    row.within
+        .iter()
+        .find(|section| !others.contains(section.as_str()))
+        .unwrap_or(&row.path)
 }

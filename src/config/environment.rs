@@ -38,7 +38,9 @@ const MAX_FILE_BYTES: u64 = 2 << 20;
 impl RealEnvironment {
     /// For a configuration file in `directory`; relative paths in it start there.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self {
+            directory: directory.into(),
+        }
     }
 
     /// For the configuration file at `file`.
@@ -58,9 +60,13 @@ impl Environment for RealEnvironment {
             return Err(io::Error::other("it is not a regular file"));
         }
         let mut text = String::new();
-        File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        File::open(path)?
+            .take(MAX_FILE_BYTES + 1)
+            .read_to_string(&mut text)?;
         if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other(format!("it is longer than {MAX_FILE_BYTES} bytes")));
+            return Err(io::Error::other(format!(
+                "it is longer than {MAX_FILE_BYTES} bytes"
+            )));
         }
         Ok(text)
     }
@@ -83,9 +89,15 @@ mod tests {
         let read = |name: &str| environment.read(&environment.resolve(Path::new(name)));
 
         assert_eq!(read("small").unwrap(), "text\n");
-        assert_eq!(read("large").unwrap_err().to_string(), "it is longer than 2097152 bytes");
+        assert_eq!(
+            read("large").unwrap_err().to_string(),
+            "it is longer than 2097152 bytes"
+        );
         assert_eq!(read(".").unwrap_err().to_string(), "it is not a regular file");
         assert_eq!(read("missing").unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(environment.resolve(Path::new("/etc/passwd")), Path::new("/etc/passwd"));
+        assert_eq!(
+            environment.resolve(Path::new("/etc/passwd")),
+            Path::new("/etc/passwd")
+        );
     }
 }

@@ -11,6 +11,7 @@ mod address;
 mod checks;
 mod diff;
 mod environment;
+mod kind;
 mod mistake;
 mod names;
 pub mod password;
@@ -61,8 +62,21 @@ pub fn parse(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Mi
         Ok(document) => document,
         Err(error) => {
             let line = reader.line_at(error.span().map_or(0, |span| span.start));
-            let message = format!("this is not TOML: {}", error.message().replace('\n', ", "));
-            return Err(vec![Mistake { line, path: String::new(), message, hint: None }]);
+            let mut message = format!("this is not TOML: {}", error.message().replace('\n', ", "));
+            // only a key is repeated here: anything else could be part of a secret
+            if let Some(key) = error
+                .span()
+                .and_then(|span| text.get(span))
+                .filter(|_| message.ends_with("duplicate key"))
+            {
+                message = format!("{message} {}", reader::quoted(key));
+            }
+            return Err(vec![Mistake {
+                line,
+                path: String::new(),
+                message,
+                hint: None,
+            }]);
         }
     };
     reader.declare_names(document.get_ref());

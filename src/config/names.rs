@@ -1,5 +1,8 @@
 //! The names of sections: which are allowed, which was probably meant.
 
+use super::reader::join;
+use super::schema::{Schema, Section};
+use super::sections::Config;
 use crate::types::{BackendName, TeamName, UserName};
 
 /// A type that names the sections `[SECTION.NAME]`.
@@ -63,10 +66,49 @@ pub(super) fn closest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>)
     let word = word.to_lowercase();
     let allowed = (word.chars().count() / 3).max(1);
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&word, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// What may have been meant by the setting `name`, which `schema` does not have.
+pub(super) fn suggestion(schema: &'static Schema, name: &str) -> String {
+    let known = || schema.settings.iter();
+    if let Some(setting) = known().find(|setting| setting.elsewhere.contains(&name)) {
+        return format!("it is called \"{}\" here", setting.name);
+    }
+    if let Some(meant) = closest(name, known().map(|setting| setting.name)) {
+        return format!("did you mean \"{meant}\"?");
+    }
+    if let Some(section) = home_of(Config::SCHEMA, "", name) {
+        return format!("it belongs in [{section}]");
+    }
+    let names: Vec<&str> = known().map(|setting| setting.name).collect();
+    format!("there are {}", names.join(", "))
+}
+
+/// The section that has the setting `name`, if one has.
+fn home_of(schema: &'static Schema, path: &str, name: &str) -> Option<String> {
+    schema.settings.iter().find_map(|setting| {
+        let inner = setting.kind.section()?;
+        let named = if setting.kind.is_named() { ".NAME" } else { "" };
+        let path = format!("{}{named}", join(path, setting.name));
+        let here = inner
+            .settings
+            .iter()
+            .any(|setting| setting.name == name || setting.elsewhere.contains(&name));
+        if here {
+            Some(path)
+        } else {
+            home_of(inner, &path, name)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -82,7 +124,11 @@ mod tests {
             ("ttl", None),
             ("", None),
         ] {
-            assert_eq!(closest(word, ["burst", "queue_length"].into_iter()), meant, "{word}");
+            assert_eq!(
+                closest(word, ["burst", "queue_length"].into_iter()),
+                meant,
+                "{word}"
+            );
         }
     }
 

@@ -94,7 +94,12 @@ impl Password {
     pub(super) fn digest(&self) -> [u8; 32] {
         let digest = Sha256::new();
         let digest = match self {
-            Self::Scram { iterations, salt, stored_key, server_key } => digest
+            Self::Scram {
+                iterations,
+                salt,
+                stored_key,
+                server_key,
+            } => digest
                 .chain_update([0])
                 .chain_update(iterations.to_be_bytes())
                 .chain_update(stored_key)
@@ -109,7 +114,7 @@ impl Password {
 
 /// Makes the verifier of `password`, in PostgreSQL's own form.
 ///
-/// The password is prepared by SASLprep (RFC 4013); one that SASLprep forbids is taken as it is, as PostgreSQL does.
+/// The password is prepared by `SASLprep` (RFC 4013); one that it forbids is taken as it is, as PostgreSQL does.
 /// `iterations` below 1 count as 1.
 pub fn scram_verifier(password: &str, salt: [u8; 16], iterations: u32) -> String {
     let iterations = iterations.max(1);
@@ -152,11 +157,20 @@ pub fn parse_verifier(text: &str) -> Result<Password, VerifierError> {
     if !(1..=MAX_SALT_BYTES).contains(&salt.len()) {
         return Err(VerifierError::Salt);
     }
-    Ok(Password::Scram { iterations, salt, stored_key: key(stored_key)?, server_key: key(server_key)? })
+    Ok(Password::Scram {
+        iterations,
+        salt,
+        stored_key: key(stored_key)?,
+        server_key: key(server_key)?,
+    })
 }
 
 fn key(text: &str) -> Result<[u8; 32], VerifierError> {
-    BASE64.decode(text).ok().and_then(|key| key.try_into().ok()).ok_or(VerifierError::Key)
+    BASE64
+        .decode(text)
+        .ok()
+        .and_then(|key| key.try_into().ok())
+        .ok_or(VerifierError::Key)
 }
 
 /// Makes PostgreSQL's MD5 hash of `password` for `user`: `md5` and 32 hexadecimal digits of `MD5(password user)`.
@@ -174,7 +188,8 @@ pub fn md5_hash(password: &str, user: &str) -> String {
 /// Whether `text` has the form of [`md5_hash`].
 pub fn is_md5_hash(text: &str) -> bool {
     let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    text.strip_prefix("md5").is_some_and(|digits| digits.len() == 32 && digits.bytes().all(lower_hex))
+    text.strip_prefix("md5")
+        .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(lower_hex))
 }
 
 #[cfg(test)]
@@ -229,14 +244,21 @@ mod tests {
             ("SCRAM-SHA-256$", Err(VerifierError::Form)),
             ("SCRAM-SHA-256$4096:c2FsdA==$a", Err(VerifierError::Form)),
             ("SCRAM-SHA-256$0:c2FsdA==$a:b", Err(VerifierError::Iterations)),
-            ("SCRAM-SHA-256$4294967295:c2FsdA==$a:b", Err(VerifierError::Iterations)),
+            (
+                "SCRAM-SHA-256$4294967295:c2FsdA==$a:b",
+                Err(VerifierError::Iterations),
+            ),
             ("SCRAM-SHA-256$4096:$a:b", Err(VerifierError::Salt)),
             ("SCRAM-SHA-256$4096:?$a:b", Err(VerifierError::Salt)),
             ("SCRAM-SHA-256$4096:c2FsdA==$a:b", Err(VerifierError::Key)),
             ("SCRAM-SHA-256$4096:c2FsdA==$YQ==:YQ==", Err(VerifierError::Key)),
         ] {
             let told = Password::from_stored(text);
-            assert_eq!(told.as_ref().map(Password::form).map_err(|error| *error), form, "{text}");
+            assert_eq!(
+                told.as_ref().map(Password::form).map_err(|error| *error),
+                form,
+                "{text}"
+            );
         }
     }
 
@@ -245,7 +267,10 @@ mod tests {
         for text in ["hunter2", "md568e256fda3a5bc363bebdce506974683", STORED[0].1] {
             let printed = format!("{:?}", Password::from_stored(text).unwrap());
             assert!(printed.starts_with("Password(*** "), "{printed}");
-            assert!(!printed.contains("hunter2") && !printed.contains("68e2") && !printed.contains("71j"), "{printed}");
+            assert!(
+                !printed.contains("hunter2") && !printed.contains("68e2") && !printed.contains("71j"),
+                "{printed}"
+            );
         }
     }
 }

@@ -1,15 +1,14 @@
 //! Walks a parsed TOML document along the declarations, and notes every mistake with its place.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
+use super::kind::Kind;
 use super::mistake::Mistake;
-use super::schema::{Kind, Preset, Schema, Setting, Value};
-use super::sections::Config;
-use super::names::closest;
+use super::names::{closest, suggestion};
+use super::schema::{Preset, Schema, Setting, Value};
 
 /// The longest piece of the file's text that a message repeats, in characters.
 const MAX_QUOTED: usize = 60;
@@ -62,9 +61,15 @@ impl<'a> Reader<'a> {
     /// Remembers which names other sections may refer to, before any of them is read.
     pub(super) fn declare_names(&mut self, document: &DeTable<'_>) {
         for section in ["backend", "team"] {
-            let names = document.get(section).and_then(|value| value.get_ref().as_table()).map(|table| {
-                table.iter().map(|(name, _)| name.get_ref().clone().into_owned()).collect::<Vec<_>>()
-            });
+            let names = document
+                .get(section)
+                .and_then(|value| value.get_ref().as_table())
+                .map(|table| {
+                    table
+                        .iter()
+                        .map(|(name, _)| name.get_ref().clone().into_owned())
+                        .collect::<Vec<_>>()
+                });
             self.declared.insert(section, names.unwrap_or_default());
         }
     }
@@ -81,16 +86,12 @@ impl<'a> Reader<'a> {
 
     /// The line of the setting at `path`, or else of the innermost section around it.
     pub(super) fn line_of(&self, path: &str) -> usize {
-        let mut upto = (Bound::Unbounded, Bound::Included(path));
-        // the sections around `path` sort before it, though not next to it
-        while let Some((candidate, line)) = self.lines.range::<str, _>(upto).next_back() {
-            let rest = path.strip_prefix(candidate.as_str());
-            if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
-                return *line;
-            }
-            upto = (Bound::Unbounded, Bound::Excluded(candidate.as_str()));
-        }
-        1
+        let around = std::iter::successors(Some(path), |path| path.rsplit_once('.').map(|(outer, _)| outer));
+        around
+            .into_iter()
+            .find_map(|path| self.lines.get(path))
+            .copied()
+            .unwrap_or(1)
     }
 
     /// Notes a mistake at `path`.
@@ -105,13 +106,22 @@ impl<'a> Reader<'a> {
     }
 
     fn note_at(&mut self, line: usize, path: &str, message: impl Into<String>, hint: Option<String>) {
-        self.mistakes.push(Mistake { line, path: path.to_owned(), message: message.into(), hint });
+        self.mistakes.push(Mistake {
+            line,
+            path: path.to_owned(),
+            message: message.into(),
+            hint,
+        });
     }
 
     /// Notes that `word` is none of `words`.
     pub(super) fn note_choice(&mut self, node: &Node<'_>, word: &str, words: &[&str]) {
         let hint = closest(word, words.iter().copied()).map(|word| format!("did you mean \"{word}\"?"));
-        let listed = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let listed = words
+            .iter()
+            .map(|word| format!("\"{word}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
         self.note_node(node, format!("{} is none of {listed}", quoted(word)), hint);
     }
 
@@ -156,7 +166,12 @@ impl Node<'_> {
 impl<'n> Table<'n> {
     /// The whole document.
     pub(super) fn root(entries: &'n DeTable<'n>, schema: &'static Schema) -> Self {
-        Self { entries, schema, path: String::new(), line: 1 }
+        Self {
+            entries,
+            schema,
+            path: String::new(),
+            line: 1,
+        }
     }
 
     /// The section that `node` is; a mistake if it is something else.
@@ -165,7 +180,36 @@ impl<'n> Table<'n> {
             node.note_type(Kind::Table(schema), reader);
             return None;
         };
-        Some(Self { entries, schema, path: node.path.clone(), line: node.line })
+        Some(Self {
+            entries,
+            schema,
+            path: node.path.clone(),
+            line: node.line,
+        })
+    }
+
+    /// The sections `[section.NAME]` that `node` has; a mistake if it is something else.
+    pub(super) fn named(
+        node: &Node<'n>,
+        section: &str,
+        schema: &'static Schema,
+        reader: &mut Reader<'_>,
+    ) -> Option<Self> {
+        let entries = node
+            .value
+            .as_table()
+            .filter(|table| table.iter().all(|(_, value)| value.get_ref().is_table()));
+        let Some(entries) = entries.filter(|table| !table.is_empty()) else {
+            let hint = format!("write [{section}.NAME], with a name of your own");
+            reader.note_node(node, "expects sections with a name each", Some(hint));
+            return None;
+        };
+        Some(Self {
+            entries,
+            schema,
+            path: node.path.clone(),
+            line: node.line,
+        })
     }
 
     /// Begins to read the settings; notes those that nobody declared.
@@ -177,11 +221,24 @@ impl<'n> Table<'n> {
             if self.schema.settings.iter().any(|setting| setting.name == name) {
                 reader.lines.insert(path, line);
             } else {
-                let what = if self.path.is_empty() { "section" } else { "setting" };
-                reader.note_at(line, &path, format!("there is no such {what}"), Some(suggestion(self.schema, name)));
+                let what = if self.path.is_empty() {
+                    "section"
+                } else {
+                    "setting"
+                };
+                reader.note_at(
+                    line,
+                    &path,
+                    format!("there is no such {what}"),
+                    Some(suggestion(self.schema, name)),
+                );
             }
         }
-        Settings { table: self, left: self.schema.settings.iter(), redshift: false }
+        Settings {
+            table: self,
+            left: self.schema.settings.iter(),
+            redshift: false,
+        }
     }
 
     /// The members of a section whose names are free, each with its name.
@@ -191,7 +248,14 @@ impl<'n> Table<'n> {
             let line = reader.line_at(key.span().start);
             let path = join(&self.path, name);
             reader.lines.insert(path.clone(), line);
-            (&**name, Node { value: value.get_ref(), path, line })
+            (
+                &**name,
+                Node {
+                    value: value.get_ref(),
+                    path,
+                    line,
+                },
+            )
         };
         self.entries.iter().map(member).collect()
     }
@@ -204,11 +268,6 @@ impl<'n> Table<'n> {
     /// Whether each of the settings `names` is right, or left out; a mistake in one makes no contradictions.
     pub(super) fn sound(&self, reader: &Reader<'_>, names: &[&str]) -> bool {
         names.iter().all(|name| !reader.mistaken(&self.path_of(name)))
-    }
-
-    /// Whether nothing at all is written.
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// The path of the setting `name`.
@@ -228,20 +287,21 @@ impl Settings<'_, '_> {
     pub(super) fn next<T: Value>(&mut self, reader: &mut Reader<'_>) -> Option<T> {
         let setting = self.left.next()?;
         let path = join(&self.table.path, setting.name);
-        let value = match self.table.entries.get_key_value(setting.name) {
-            Some((key, value)) => {
-                let line = reader.line_at(key.span().start);
-                let node = Node { value: value.get_ref(), path: path.clone(), line };
-                T::read(&node, reader)
-                    .filter(|value| in_range(setting, value, &node, reader))
-                    .or_else(|| self.preset(setting, &path, reader))
+        let value = if let Some((key, value)) = self.table.entries.get_key_value(setting.name) {
+            let line = reader.line_at(key.span().start);
+            let node = Node {
+                value: value.get_ref(),
+                path: path.clone(),
+                line,
+            };
+            T::read(&node, reader)
+                .filter(|value| in_range(setting, value, &node, reader))
+                .or_else(|| self.preset(setting, &path, reader))
+        } else {
+            if let Preset::Required { example } = setting.preset {
+                self.note_missing(setting, &path, example, reader);
             }
-            None => {
-                if let Preset::Required { example } = setting.preset {
-                    self.note_missing(setting, &path, example, reader);
-                }
-                self.preset(setting, &path, reader)
-            }
+            self.preset(setting, &path, reader)
         };
         self.redshift |= value.as_ref().is_some_and(Value::is_redshift);
         value
@@ -253,20 +313,22 @@ impl Settings<'_, '_> {
         };
         let written = setting.kind.written(text);
         let value = DeValue::parse(&written).ok()?;
-        T::read(&Node { value: value.get_ref(), path: path.to_owned(), line: self.table.line }, reader)
+        T::read(
+            &Node {
+                value: value.get_ref(),
+                path: path.to_owned(),
+                line: self.table.line,
+            },
+            reader,
+        )
     }
 
     fn note_missing(&self, setting: &Setting, path: &str, example: &str, reader: &mut Reader<'_>) {
         let written = setting.kind.written(example);
-        let hint = match setting.kind {
-            Kind::Named(_) => format!("add a section [{}.NAME]", setting.name),
-            Kind::Text | Kind::Choice(_) | Kind::Count | Kind::Flag | Kind::Duration | Kind::Size => {
-                format!("write {} = {written}", setting.name)
-            }
-            Kind::Address | Kind::Texts | Kind::Pem | Kind::Secret | Kind::Password => {
-                format!("write {} = {written}", setting.name)
-            }
-            Kind::Reference(_) | Kind::Table(_) => format!("write {} = {written}", setting.name),
+        let hint = if setting.kind.is_named() {
+            format!("add a section [{}.NAME]", setting.name)
+        } else {
+            format!("write {} = {written}", setting.name)
         };
         reader.note_at(self.table.line, path, "is missing", Some(hint));
     }
@@ -280,43 +342,20 @@ fn in_range<T: Value>(setting: &Setting, value: &T, node: &Node<'_>, reader: &mu
     if amount < smallest {
         let limit = setting.kind.amount(smallest);
         let hint = setting.zero.filter(|_| amount == 0).map(str::to_owned);
-        reader.note_node(node, format!("{told} is less than the smallest value, {limit}"), hint);
+        reader.note_node(
+            node,
+            format!("{told} is less than the smallest value, {limit}"),
+            hint,
+        );
     } else if amount > largest {
         let limit = setting.kind.amount(largest);
-        reader.note_node(node, format!("{told} is more than the largest value, {limit}"), None);
+        reader.note_node(
+            node,
+            format!("{told} is more than the largest value, {limit}"),
+            None,
+        );
     }
     (smallest..=largest).contains(&amount)
-}
-
-/// What may have been meant by `name`, which `schema` does not have.
-fn suggestion(schema: &'static Schema, name: &str) -> String {
-    let known = || schema.settings.iter();
-    if let Some(setting) = known().find(|setting| setting.elsewhere.contains(&name)) {
-        return format!("it is called \"{}\" here", setting.name);
-    }
-    if let Some(meant) = closest(name, known().map(|setting| setting.name)) {
-        return format!("did you mean \"{meant}\"?");
-    }
-    if let Some(section) = home_of(<Config as super::schema::Section>::SCHEMA, "", name) {
-        return format!("it belongs in [{section}]");
-    }
-    let names: Vec<&str> = known().map(|setting| setting.name).collect();
-    format!("there are {}", names.join(", "))
-}
-
-/// The section that has the setting `name`, if one has.
-fn home_of(schema: &'static Schema, path: &str, name: &str) -> Option<String> {
-    schema.settings.iter().find_map(|setting| {
-        let (inner, path) = match setting.kind {
-            Kind::Table(inner) => (inner, join(path, setting.name)),
-            Kind::Named(inner) => (inner, format!("{}.NAME", join(path, setting.name))),
-            Kind::Text | Kind::Choice(_) | Kind::Count | Kind::Flag | Kind::Duration => return None,
-            Kind::Size | Kind::Address | Kind::Texts | Kind::Pem | Kind::Secret => return None,
-            Kind::Password | Kind::Reference(_) => return None,
-        };
-        let here = inner.settings.iter().any(|setting| setting.name == name || setting.elsewhere.contains(&name));
-        if here { Some(path) } else { home_of(inner, &path, name) }
-    })
 }
 
 /// `path` and `key` as TOML writes a dotted key.
@@ -327,7 +366,11 @@ pub(super) fn join(path: &str, key: &str) -> String {
         _ if key.bytes().all(bare) => key.to_owned(),
         _ => quoted(key),
     };
-    if path.is_empty() { key } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// `text` in quotation marks on one line, shortened to what a message can carry.
@@ -335,7 +378,15 @@ pub(super) fn quoted(text: &str) -> String {
     let short: String = text.chars().take(MAX_QUOTED).collect();
     let dots = if short.len() < text.len() { "…" } else { "" };
     let escaped = short.replace('\\', "\\\\").replace('"', "\\\"");
-    let printable: String =
-        escaped.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    let printable: String = escaped
+        .chars()
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect();
     format!("\"{printable}{dots}\"")
 }

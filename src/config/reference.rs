@@ -1,7 +1,8 @@
 //! The reference of every setting, and an example with every setting at its default; both from the declarations.
 
+use super::kind::Kind;
 use super::reader::join;
-use super::schema::{Kind, Preset, Reload, Schema, Section, Setting};
+use super::schema::{Preset, Reload, Schema, Section, Setting};
 use super::sections::Config;
 
 /// The width to which comments in the example and paragraphs of the reference are wrapped, in characters.
@@ -50,37 +51,28 @@ pub fn example() -> String {
 
 /// The settings without sections of their own come first, as TOML wants it.
 fn own_first(schema: &'static Schema) -> impl Iterator<Item = &'static Setting> {
-    let (own, sections): (Vec<_>, Vec<_>) = schema.settings.iter().partition(|setting| inner(setting).is_none());
+    let (own, sections): (Vec<_>, Vec<_>) = schema
+        .settings
+        .iter()
+        .partition(|setting| setting.kind.section().is_none());
     own.into_iter().chain(sections)
-}
-
-/// The section that `setting` is, if it is one.
-fn inner(setting: &Setting) -> Option<&'static Schema> {
-    match setting.kind {
-        Kind::Table(schema) | Kind::Named(schema) => Some(schema),
-        Kind::Text | Kind::Choice(_) | Kind::Count | Kind::Flag | Kind::Duration | Kind::Size => None,
-        Kind::Address | Kind::Texts | Kind::Pem | Kind::Secret | Kind::Password | Kind::Reference(_) => None,
-    }
 }
 
 fn markdown_members(schema: &'static Schema, path: &str, out: &mut String) {
     for setting in own_first(schema) {
-        match inner(setting) {
-            Some(inner) => markdown_section(setting, inner, path, out),
+        match setting.kind.section() {
+            Some(section) => markdown_section(setting, section, path, out),
             None => markdown_setting(setting, path, out),
         }
     }
 }
 
 fn markdown_section(setting: &Setting, schema: &'static Schema, path: &str, out: &mut String) {
-    let path = match setting.kind {
-        Kind::Named(_) => format!("{}.NAME", join(path, setting.name)),
-        _ => join(path, setting.name),
-    };
+    let about = about(setting, schema, path);
+    let named = if setting.kind.is_named() { ".NAME" } else { "" };
+    let path = format!("{}{named}", join(path, setting.name));
     push(out, &format!("\n## `[{path}]`\n\n"));
-    push(out, &wrap(&sentence(setting.doc), ""));
-    push(out, "\n");
-    push(out, &wrap(&sentence(schema.doc), ""));
+    push(out, &wrap(&about, ""));
     let holds = match setting.preset {
         Preset::Required { .. } => "This section is required.".to_owned(),
         Preset::Default(_) => "Without this section every setting in it is at its default.".to_owned(),
@@ -88,6 +80,15 @@ fn markdown_section(setting: &Setting, schema: &'static Schema, path: &str, out:
     };
     push(out, &format!("\n{}", wrap(&holds, "")));
     markdown_members(schema, &path, out);
+}
+
+/// What a section is for. One at the top of the file says it all by itself; one inside another has a purpose there.
+fn about(setting: &Setting, schema: &'static Schema, path: &str) -> String {
+    if path.is_empty() {
+        sentence(schema.doc)
+    } else {
+        format!("{} {}", sentence(setting.doc), sentence(schema.doc))
+    }
 }
 
 fn markdown_setting(setting: &Setting, path: &str, out: &mut String) {
@@ -109,19 +110,21 @@ fn markdown_setting(setting: &Setting, path: &str, out: &mut String) {
 }
 
 fn example_members(schema: &'static Schema, path: &str, out: &mut String) {
-    let inline = |setting: &&Setting| inner(setting).is_none() || inline_example(setting).is_some();
+    let inline = |setting: &&Setting| setting.kind.section().is_none() || inline_example(setting).is_some();
     for setting in schema.settings.iter().filter(inline) {
         example_setting(setting, out);
     }
     for setting in schema.settings.iter().filter(|setting| !inline(setting)) {
-        let Some(inner) = inner(setting) else { continue };
-        let path = match (setting.kind, setting.preset) {
-            (Kind::Named(_), Preset::Required { example }) => join(&join(path, setting.name), example),
-            _ => join(path, setting.name),
+        let Some(inner) = setting.kind.section() else {
+            continue;
         };
+        let about = about(setting, inner, path);
+        let mut path = join(path, setting.name);
+        if let (true, Preset::Required { example }) = (setting.kind.is_named(), setting.preset) {
+            path = join(&path, example);
+        }
         push(out, "\n");
-        push(out, &wrap(&sentence(setting.doc), "# "));
-        push(out, &wrap(&sentence(inner.doc), "# "));
+        push(out, &wrap(&about, "# "));
         push(out, &format!("[{path}]\n"));
         example_members(inner, &path, out);
     }
@@ -129,18 +132,18 @@ fn example_members(schema: &'static Schema, path: &str, out: &mut String) {
 
 /// How a section is written on one line, if it is in the example.
 fn inline_example(setting: &Setting) -> Option<&'static str> {
-    match (setting.kind, setting.preset) {
-        (Kind::Table(_), Preset::Required { example } | Preset::Absent { example, .. }) if example != "{}" => {
-            Some(example)
+    match setting.preset {
+        Preset::Required { example } | Preset::Absent { example, .. } => {
+            Some(example).filter(|example| *example != "{}" && !setting.kind.is_named())
         }
-        _ => None,
+        Preset::Default(_) => None,
     }
 }
 
 fn example_setting(setting: &Setting, out: &mut String) {
     push(out, "\n");
     push(out, &wrap(&sentence(setting.doc), "# "));
-    match (inner(setting), setting.kind) {
+    match (setting.kind.section(), setting.kind) {
         (Some(schema), _) => {
             for member in schema.settings {
                 let text = format!("{}: {} {}", member.name, sentence(member.doc), facts(member));
@@ -149,7 +152,10 @@ fn example_setting(setting: &Setting, out: &mut String) {
         }
         (None, Kind::Choice(words)) => {
             for (word, meaning) in words {
-                push(out, &wrap(&format!("\"{word}\": {}", sentence(&[meaning])), "#   "));
+                push(
+                    out,
+                    &wrap(&format!("\"{word}\": {}", sentence(&[meaning])), "#   "),
+                );
             }
             push(out, &wrap(&facts(setting), "# "));
         }
@@ -161,18 +167,30 @@ fn example_setting(setting: &Setting, out: &mut String) {
         Preset::Absent { example, .. } if setting.shown => ("", example, String::new()),
         Preset::Absent { means, example } => ("#", example, format!("  # without this line: {means}")),
     };
-    push(out, &format!("{mark}{} = {}{behind}\n", setting.name, setting.kind.written(text)));
+    push(
+        out,
+        &format!(
+            "{mark}{} = {}{behind}\n",
+            setting.name,
+            setting.kind.written(text)
+        ),
+    );
 }
 
 /// Type, range, meaning of 0 and reload in a few sentences.
 fn facts(setting: &Setting) -> String {
-    let mut facts = match setting.kind {
-        // the words were listed, each on a line of its own
-        Kind::Choice(_) => String::new(),
-        _ => format!("Type: {}. ", type_of(setting)),
+    // the words of a choice were listed, each on a line of its own
+    let listed = matches!(setting.kind, Kind::Choice(_));
+    let mut facts = if listed {
+        String::new()
+    } else {
+        format!("Type: {}. ", type_of(setting))
     };
     if let Some(text) = setting.on_redshift {
-        push(&mut facts, &format!("Default on Redshift: {}. ", setting.kind.written(text)));
+        push(
+            &mut facts,
+            &format!("Default on Redshift: {}. ", setting.kind.written(text)),
+        );
     }
     if let Some(meaning) = zero_of(setting) {
         push(&mut facts, &format!("0: {meaning}. "));
@@ -196,7 +214,9 @@ fn type_of(setting: &Setting) -> String {
 fn default_of(setting: &Setting) -> String {
     let written = |text| format!("`{}`", setting.kind.written(text));
     match (setting.preset, setting.on_redshift) {
-        (Preset::Required { example }, _) => format!("none, the setting is required; e.g. {}", written(example)),
+        (Preset::Required { example }, _) => {
+            format!("none, the setting is required; e.g. {}", written(example))
+        }
         (Preset::Default(text), None) => written(text),
         (Preset::Default(text), Some(other)) => {
             format!("{}; with `kind = \"redshift\"` {}", written(text), written(other))
@@ -207,7 +227,13 @@ fn default_of(setting: &Setting) -> String {
 
 fn zero_of(setting: &Setting) -> Option<String> {
     let refused = setting.range.is_some_and(|(smallest, _)| smallest > 0);
-    setting.zero.map(|text| if refused { format!("not possible; {text}") } else { text.to_owned() })
+    setting.zero.map(|text| {
+        if refused {
+            format!("not possible; {text}")
+        } else {
+            text.to_owned()
+        }
+    })
 }
 
 fn reload_of(setting: &Setting) -> String {
@@ -220,7 +246,10 @@ fn reload_of(setting: &Setting) -> String {
 
 /// The lines of a doc comment as one paragraph.
 fn sentence(doc: &[&str]) -> String {
-    doc.iter().flat_map(|line| line.split_whitespace()).collect::<Vec<_>>().join(" ")
+    doc.iter()
+        .flat_map(|line| line.split_whitespace())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// `text` in lines of at most [`WIDTH`] characters, each with `prefix` in front.
@@ -257,8 +286,11 @@ mod tests {
         for setting in schema.settings {
             let path = join(path, setting.name);
             out.push((path.clone(), setting));
-            if let Some(schema) = inner(setting) {
-                assert!(!sentence(schema.doc).is_empty(), "{path}: the section has no description");
+            if let Some(schema) = setting.kind.section() {
+                assert!(
+                    !sentence(schema.doc).is_empty(),
+                    "{path}: the section has no description"
+                );
                 every_setting(schema, &path, out);
             }
         }
@@ -270,15 +302,28 @@ mod tests {
         every_setting(Config::SCHEMA, "", &mut settings);
         assert!(settings.len() > 60, "{} settings", settings.len());
         for (path, setting) in settings {
-            assert!(sentence(setting.doc).ends_with('.'), "{path}: no description in whole sentences");
+            assert!(
+                sentence(setting.doc).ends_with('.'),
+                "{path}: no description in whole sentences"
+            );
             let measured = matches!(setting.kind, Kind::Count | Kind::Duration | Kind::Size);
             assert!(!measured || setting.range.is_some(), "{path}: no range");
-            assert!(!measured || setting.zero.is_some(), "{path}: not said what 0 means");
-            let section = inner(setting).is_some();
-            assert_eq!(section, setting.reload == Reload::Unsaid, "{path}: whether a reload applies it");
+            assert!(
+                !measured || setting.zero.is_some(),
+                "{path}: not said what 0 means"
+            );
+            let section = setting.kind.section().is_some();
+            assert_eq!(
+                section,
+                setting.reload == Reload::Unsaid,
+                "{path}: whether a reload applies it"
+            );
             if let Kind::Choice(words) = setting.kind {
                 for (word, meaning) in words {
-                    assert!(sentence(&[meaning]).ends_with('.'), "{path}: \"{word}\" has no description");
+                    assert!(
+                        sentence(&[meaning]).ends_with('.'),
+                        "{path}: \"{word}\" has no description"
+                    );
                 }
             }
         }
@@ -289,6 +334,11 @@ mod tests {
         assert_eq!(wrap("", "# "), "");
         assert_eq!(wrap("a  b\nc", "# "), "# a b c\n");
         let long = wrap(&"word ".repeat(60), "# ");
-        assert!(long.lines().count() > 1 && long.lines().all(|line| line.starts_with("# word") && line.len() <= WIDTH));
+        assert!(
+            long.lines().count() > 1
+                && long
+                    .lines()
+                    .all(|line| line.starts_with("# word") && line.len() <= WIDTH)
+        );
     }
 }

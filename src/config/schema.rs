@@ -1,10 +1,8 @@
 //! How a setting is declared: [`Setting`], [`Section`] and the macros `section!` and `choice!`.
 
-use std::fmt;
-
+use super::kind::Kind;
 use super::reader::{Node, Reader, Table};
 use super::summary::Rows;
-use crate::types::{ByteSize, HumanDuration};
 
 /// One setting, declared once.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +37,10 @@ pub(super) enum Preset {
     /// A default.
     Default(&'static str),
     /// Nothing holds, which means something of its own.
-    Absent { means: &'static str, example: &'static str },
+    Absent {
+        means: &'static str,
+        example: &'static str,
+    },
 }
 
 /// Whether a reload applies a changed setting.
@@ -72,6 +73,12 @@ impl Setting {
     /// Names it in the file otherwise than the field.
     pub(super) const fn key(mut self, name: &'static str) -> Self {
         self.name = name;
+        self
+    }
+
+    /// Takes less than the field's type could hold.
+    pub(super) const fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
         self
     }
 
@@ -134,39 +141,6 @@ impl Setting {
     }
 }
 
-/// What may be written for a setting.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    /// Free text.
-    Text,
-    /// One of some words, each with what it means.
-    Choice(&'static [(&'static str, &'static str)]),
-    /// A whole number.
-    Count,
-    /// `true` or `false`.
-    Flag,
-    /// A number with a unit of time.
-    Duration,
-    /// A number with a unit of memory.
-    Size,
-    /// `host:port`, or the directory of a Unix socket.
-    Address,
-    /// A list of texts.
-    Texts,
-    /// The path of a PEM file.
-    Pem,
-    /// A reference to a secret.
-    Secret,
-    /// A user's password.
-    Password,
-    /// The name of a section declared elsewhere in the file, e.g. of a `backend`.
-    Reference(&'static str),
-    /// A section of its own.
-    Table(&'static Schema),
-    /// Any number of sections, each with a name of its own.
-    Named(&'static Schema),
-}
-
 /// A section's settings.
 #[derive(Debug)]
 pub(super) struct Schema {
@@ -174,62 +148,6 @@ pub(super) struct Schema {
     pub(super) doc: &'static [&'static str],
     /// Its settings, in the order of the reference.
     pub(super) settings: &'static [Setting],
-}
-
-impl Kind {
-    /// `text`, as it is written in the file.
-    pub(super) fn written(self, text: &str) -> String {
-        match self {
-            Self::Count | Self::Flag | Self::Texts | Self::Secret | Self::Password => text.to_owned(),
-            Self::Table(_) | Self::Named(_) => text.to_owned(),
-            Self::Text | Self::Choice(_) | Self::Duration | Self::Size => format!("\"{text}\""),
-            Self::Address | Self::Pem | Self::Reference(_) => format!("\"{text}\""),
-        }
-    }
-
-    /// An amount in this kind's unit.
-    pub(super) fn amount(self, amount: u64) -> String {
-        match self {
-            Self::Duration => HumanDuration(std::time::Duration::from_millis(amount)).to_string(),
-            Self::Size => ByteSize(amount).to_string(),
-            Self::Count | Self::Text | Self::Choice(_) | Self::Flag | Self::Address | Self::Texts => {
-                amount.to_string()
-            }
-            Self::Pem | Self::Secret | Self::Password => amount.to_string(),
-            Self::Reference(_) | Self::Table(_) | Self::Named(_) => amount.to_string(),
-        }
-    }
-}
-
-/// What is expected, as the end of "expects …".
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text => f.write_str("text"),
-            Self::Choice(words) => {
-                f.write_str("one of ")?;
-                for (index, (word, _)) in words.iter().enumerate() {
-                    let separator = if index == 0 { "" } else { ", " };
-                    write!(f, "{separator}\"{word}\"")?;
-                }
-                Ok(())
-            }
-            Self::Count => f.write_str("a whole number"),
-            Self::Flag => f.write_str("true or false"),
-            Self::Duration => f.write_str("a duration such as \"30s\""),
-            Self::Size => f.write_str("a size such as \"8MiB\""),
-            Self::Address => {
-                f.write_str("an address such as \"127.0.0.1:5432\", or the absolute path of a Unix socket's directory")
-            }
-            Self::Texts => f.write_str("a list of texts such as [\"dev\"]"),
-            Self::Pem => f.write_str("the path of a PEM file"),
-            Self::Secret => f.write_str("{ file = \"…\" } or { env = \"…\" }"),
-            Self::Password => f.write_str("a SCRAM verifier, an MD5 hash, { file = \"…\" } or { env = \"…\" }"),
-            Self::Reference(section) => write!(f, "the name of a {section}"),
-            Self::Table(_) => f.write_str("a section"),
-            Self::Named(_) => f.write_str("named sections"),
-        }
-    }
 }
 
 /// A type that a setting can have.
@@ -321,8 +239,8 @@ macro_rules! section {
         }
 
         impl $crate::config::schema::Value for $name {
-            const KIND: $crate::config::schema::Kind =
-                $crate::config::schema::Kind::Table(<Self as $crate::config::schema::Section>::SCHEMA);
+            const KIND: $crate::config::kind::Kind =
+                $crate::config::kind::Kind::Table(<Self as $crate::config::schema::Section>::SCHEMA);
 
             fn read(
                 node: &$crate::config::reader::Node<'_>,
@@ -375,8 +293,8 @@ macro_rules! choice {
         }
 
         impl $crate::config::schema::Value for $name {
-            const KIND: $crate::config::schema::Kind =
-                $crate::config::schema::Kind::Choice(&[$( ($word, concat!($($variant_doc),+)) ),+]);
+            const KIND: $crate::config::kind::Kind =
+                $crate::config::kind::Kind::Choice(&[$( ($word, concat!($($variant_doc),+)) ),+]);
 
             fn read(
                 node: &$crate::config::reader::Node<'_>,

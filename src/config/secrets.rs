@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::kind::Kind;
 use super::names::closest;
 use super::password::{Password, is_md5_hash};
 use super::reader::{Node, Reader, quoted};
-use super::schema::{Kind, Setting, Value};
+use super::schema::{Setting, Value};
 use super::summary::Rows;
 use crate::types::Secret;
 
@@ -37,14 +38,15 @@ fn read_file(path: &str, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(Pa
     match reader.environment.read(&resolved) {
         Ok(text) => Some((resolved, Secret::new(text))),
         Err(error) => {
-            let why = match error.kind() {
-                io::ErrorKind::NotFound => "does not exist".to_owned(),
-                io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
-                io::ErrorKind::InvalidData => "is not text".to_owned(),
-                // io::ErrorKind is open-ended
-                _ => format!("cannot be read: {error}"),
+            let why = if error.kind() == io::ErrorKind::NotFound {
+                "does not exist".to_owned()
+            } else if error.kind() == io::ErrorKind::PermissionDenied {
+                "may not be read by this user".to_owned()
+            } else {
+                format!("cannot be read: {error}")
             };
-            let hint = Path::new(path).is_relative().then(|| "the path starts at this file's directory".to_owned());
+            let relative = error.kind() == io::ErrorKind::NotFound && Path::new(path).is_relative();
+            let hint = relative.then(|| "the path starts at this file's directory".to_owned());
             reader.note_node(node, format!("the file {} {why}", quoted(path)), hint);
             None
         }
@@ -58,7 +60,11 @@ impl Value for Pem {
         let written = node.text(Self::KIND, reader)?;
         let (path, text) = read_file(written, node, reader)?;
         if !text.expose().contains("-----BEGIN ") {
-            reader.note_node(node, format!("the file {} is not in PEM format", quoted(written)), None);
+            reader.note_node(
+                node,
+                format!("the file {} is not in PEM format", quoted(written)),
+                None,
+            );
             return None;
         }
         Some(Self { path, text })
@@ -79,7 +85,11 @@ fn fetch(node: &Node<'_>, kind: Kind, reader: &mut Reader<'_>) -> Option<Secret<
     };
     let (Some((key, value)), 1) = (table.iter().next(), table.len()) else {
         let hint = "write either { file = \"…\" } or { env = \"…\" }";
-        reader.note_node(node, "expects exactly one of \"file\" and \"env\"", Some(hint.to_owned()));
+        reader.note_node(
+            node,
+            "expects exactly one of \"file\" and \"env\"",
+            Some(hint.to_owned()),
+        );
         return None;
     };
     let inner = Node {
@@ -90,7 +100,10 @@ fn fetch(node: &Node<'_>, kind: Kind, reader: &mut Reader<'_>) -> Option<Secret<
     let (source, text) = match &**key.get_ref() {
         "file" => {
             let path = inner.text(Kind::Text, reader)?;
-            (format!("the file {}", quoted(path)), read_file(path, &inner, reader)?.1)
+            (
+                format!("the file {}", quoted(path)),
+                read_file(path, &inner, reader)?.1,
+            )
         }
         "env" => {
             let name = inner.text(Kind::Text, reader)?;
@@ -131,7 +144,11 @@ impl Value for Secret<String> {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         if node.value.is_str() {
             let hint = "write { file = \"…\" } or { env = \"…\" }";
-            reader.note_node(node, "a secret must not stand in this file", Some(hint.to_owned()));
+            reader.note_node(
+                node,
+                "a secret must not stand in this file",
+                Some(hint.to_owned()),
+            );
             return None;
         }
         let secret = fetch(node, Self::KIND, reader)?;
@@ -160,14 +177,23 @@ impl Value for Password {
         };
         match password {
             Ok(Password::Plain(_)) if written.is_some() => {
-                let hint = "write the verifier that `tollgate password` prints, { file = \"…\" } or { env = \"…\" }";
-                reader.note_node(node, "a password in plain text must not stand in this file", Some(hint.to_owned()));
+                let hint =
+                    "write the verifier that `tollgate password` prints, { file = \"…\" } or { env = \"…\" }";
+                reader.note_node(
+                    node,
+                    "a password in plain text must not stand in this file",
+                    Some(hint.to_owned()),
+                );
                 None
             }
             Ok(password) => Some(password),
             Err(error) => {
                 let hint = "make one with `tollgate password`";
-                reader.note_node(node, format!("the SCRAM verifier is damaged: {error}"), Some(hint.to_owned()));
+                reader.note_node(
+                    node,
+                    format!("the SCRAM verifier is damaged: {error}"),
+                    Some(hint.to_owned()),
+                );
                 None
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::checks;
+use super::kind::Kind;
 use super::password::Password;
 use super::schema::{choice, section};
 use super::secrets::Pem;
@@ -51,7 +52,7 @@ section! {
     /// Where and how clients connect: PostgreSQL's wire protocol, as Redshift speaks it.
     pub struct Listen checked by checks::listen {
         /// The TCP address for clients. `0.0.0.0` and `[::]` mean every network of the machine.
-        pub address: Address => default("127.0.0.1:5439"), zero("as the port: any free one, told in the log"),
+        pub address: Address => default("127.0.0.1:5439"), kind(Kind::TcpAddress), zero("as the port: any free one, told in the log"),
             restart(), elsewhere(&["listen_addr", "listen_port", "listen_addresses", "port", "host", "bind"]);
         /// TLS for clients that ask for it. Without it such clients are told that there is none.
         pub tls: Option<ListenTls> =>
@@ -112,7 +113,7 @@ section! {
     /// Metrics (`/metrics`) and health (`/livez`, `/readyz`) over HTTP. Without this section nothing listens.
     pub struct Http checked by checks::http {
         /// The TCP address. Whoever reaches it may read every metric.
-        pub address: Address => default("127.0.0.1:8439"), zero("as the port: any free one, told in the log"),
+        pub address: Address => default("127.0.0.1:8439"), kind(Kind::TcpAddress), zero("as the port: any free one, told in the log"),
             restart(), elsewhere(&["listen", "port"]);
     }
 }
@@ -175,7 +176,7 @@ section! {
         /// How long a connection that nobody uses stays open.
         pub idle_timeout: Duration => default("10min"), within(0, 30 * DAY), zero("as long as `lifetime` allows"),
             reload("at once"), elsewhere(&["server_idle_timeout"]);
-        /// How old a connection may be when it is used again; an older one is closed and replaced.
+        /// How old a connection may become; an older one is closed when nobody uses it.
         pub lifetime: Duration => default("1h"), within(0, 365 * DAY), zero("any age"),
             reload("at once"), elsewhere(&["server_lifetime", "max_lifetime"]);
         /// How long a request to cancel a query may take before it is given up.
@@ -252,8 +253,8 @@ section! {
     /// A user: somebody, or some program, that logs in at the gateway. NAME is the name of the login.
     pub struct User checked by checks::user {
         /// What the client's password is checked against: in this file a SCRAM verifier, which `tollgate password`
-        /// makes, or PostgreSQL's MD5 hash; in a file or a variable also the password itself. Amazon's older drivers
-        /// cannot use a SCRAM verifier except over TLS.
+        /// makes, or PostgreSQL's MD5 hash; in a file or a variable also the password itself. Amazon's drivers
+        /// can use a SCRAM verifier only over TLS.
         pub password: Password => required("{ env = \"ANA_PASSWORD\" }"), reload(NEW_LOGINS), elsewhere(&["auth"]);
         /// The team that the user's queries belong to.
         pub team: Option<TeamName> => absent("none, which only an admin may have", "growth"), shown(),

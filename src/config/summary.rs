@@ -1,7 +1,8 @@
 //! What holds, as rows for `SHOW CONFIG`: every setting, written or not, secrets masked.
 
+use super::kind::Kind;
 use super::reader::join;
-use super::schema::{Kind, Preset, Reload, Schema, Section, Setting, Value};
+use super::schema::{Preset, Reload, Schema, Section, Setting, Value};
 use super::sections::Config;
 use crate::types::Secret;
 
@@ -22,7 +23,7 @@ pub struct Row {
     /// Tells two values apart that look the same because they are masked.
     pub(super) digest: Option<Secret<[u8; 32]>>,
     /// Whether this row stands for a whole section that is not there.
-    pub(super) no_section: bool,
+    pub(super) stands_for_section: bool,
 }
 
 impl Config {
@@ -30,14 +31,14 @@ impl Config {
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = Rows::default();
         self.section_rows("", &mut rows);
-        rows.rows
+        rows.all
     }
 }
 
 /// Rows in the making.
 #[derive(Default)]
 pub(super) struct Rows {
-    rows: Vec<Row>,
+    all: Vec<Row>,
     within: Vec<String>,
     redshift: bool,
 }
@@ -62,7 +63,7 @@ impl Rows {
             Preset::Required { .. } | Preset::Default(_) => "",
         };
         let row = self.push(setting, path, means, true);
-        row.no_section = matches!(setting.kind, Kind::Table(_));
+        row.stands_for_section = matches!(setting.kind, Kind::Table(_));
     }
 
     /// Adds rows that stand in the optional section at `path`.
@@ -75,14 +76,14 @@ impl Rows {
     }
 
     fn push(&mut self, setting: &'static Setting, path: &str, value: &str, default: bool) -> &mut Row {
-        self.rows.push_mut(Row {
+        self.all.push_mut(Row {
             path: path.to_owned(),
             value: value.to_owned(),
             default,
             restart: setting.reload == Reload::Restart,
             within: self.within.clone(),
             digest: None,
-            no_section: false,
+            stands_for_section: false,
         })
     }
 }
@@ -95,7 +96,10 @@ pub(super) struct Shown<'p> {
 
 impl<'p> Shown<'p> {
     pub(super) fn new(schema: &'static Schema, path: &'p str) -> Self {
-        Self { left: schema.settings.iter(), path }
+        Self {
+            left: schema.settings.iter(),
+            path,
+        }
     }
 
     pub(super) fn next<T: Value>(&mut self, value: &T, rows: &mut Rows) {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::address::Address;
+use super::kind::Kind;
 use super::names::{Name, closest};
 use super::reader::{Node, Reader, Table, quoted};
-use super::schema::{Kind, Section, Setting, Value};
+use super::schema::{Section, Setting, Value};
 use super::summary::Rows;
 use crate::types::{BackendName, ByteSize, DatabaseName, HumanDuration, TeamName, UnitError};
 
@@ -27,7 +28,7 @@ macro_rules! count {
                 let read = Self::try_from(value).ok();
                 if read.is_none() {
                     let message = if value < 0 { "is negative" } else { "is too large" };
-                    reader.note_node(node, format!("{} {message}", quoted(integer.as_str())), None);
+                    reader.note_node(node, format!("{} {message}", quoted(integer.as_str()).trim_matches('"')), None);
                 }
                 read
             }
@@ -131,7 +132,7 @@ impl Value for Address {
         match text.parse() {
             Ok(address) => Some(address),
             Err(error) => {
-                let hint = "write e.g. \"127.0.0.1:5432\", or the absolute path of a Unix socket's directory";
+                let hint = "write e.g. \"127.0.0.1:5432\"";
                 let message = format!("{} is not an address: {error}", quoted(text));
                 reader.note_node(node, message, Some(hint.to_owned()));
                 None
@@ -179,7 +180,11 @@ impl Value for Vec<DatabaseName> {
         let mut sound = true;
         for item in array {
             let line = reader.line_at(item.span().start);
-            let item = Node { value: item.get_ref(), path: node.path.clone(), line };
+            let item = Node {
+                value: item.get_ref(),
+                path: node.path.clone(),
+                line,
+            };
             match sql_name(&item, reader).map(DatabaseName::new) {
                 Some(name) if names.contains(&name) => {
                     reader.note_node(&item, format!("{} is listed twice", quoted(name.as_str())), None);
@@ -209,9 +214,13 @@ fn reference<T: Name>(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<T> {
     }
     let hint = match closest(text, declared.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean \"{meant}\"?"),
-        None => format!("add a section [{}.NAME] for it", T::SECTION),
+        None => format!("add a section [{}]", super::reader::join(T::SECTION, text)),
     };
-    reader.note_node(node, format!("there is no {} {}", T::SECTION, quoted(text)), Some(hint));
+    reader.note_node(
+        node,
+        format!("there is no {} {}", T::SECTION, quoted(text)),
+        Some(hint),
+    );
     None
 }
 
@@ -263,19 +272,19 @@ impl<N: Name, S: Section> Value for BTreeMap<N, S> {
     const KIND: Kind = Kind::Named(S::SCHEMA);
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let table = Table::of(node, S::SCHEMA, reader)?;
+        let table = Table::named(node, N::SECTION, S::SCHEMA, reader)?;
         let mut sections = Self::new();
         for (name, member) in table.members(reader) {
             if let Some(objection) = N::objection(name) {
-                reader.note_node(&member, format!("{} is not a name", quoted(name)), Some(objection.to_owned()));
+                reader.note_node(
+                    &member,
+                    format!("{} is not a name", quoted(name)),
+                    Some(objection.to_owned()),
+                );
             }
             let section = Table::of(&member, S::SCHEMA, reader).and_then(|table| S::read(&table, reader));
             // one that has a mistake is left out: the others can still be checked, and the mistake was noted
             sections.extend(section.map(|section| (N::of(name), section)));
-        }
-        if table.is_empty() {
-            let hint = format!("add a section [{}.NAME]", N::SECTION);
-            reader.note_node(node, "is empty", Some(hint));
         }
         Some(sections)
     }

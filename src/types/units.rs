@@ -36,9 +36,16 @@ impl FromStr for ByteSize {
             return Err(UnitError::NoUnit(text.to_owned(), "B", "bytes"));
         }
         let Some((_, factor)) = SIZES.iter().find(|(name, _)| *name == unit) else {
-            return Err(UnitError::UnknownUnit(text.to_owned(), unit.to_owned(), "B, KiB, MiB, GiB"));
+            return Err(UnitError::UnknownUnit(
+                text.to_owned(),
+                unit.to_owned(),
+                "B, KiB, MiB, GiB",
+            ));
         };
-        number.checked_mul(*factor).map(Self).ok_or_else(|| UnitError::TooLarge(text.to_owned()))
+        number
+            .checked_mul(*factor)
+            .map(Self)
+            .ok_or_else(|| UnitError::TooLarge(text.to_owned()))
     }
 }
 
@@ -56,8 +63,13 @@ impl fmt::Display for ByteSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HumanDuration(pub Duration);
 
-const DURATIONS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
+const DURATIONS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("min", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 impl FromStr for HumanDuration {
     type Err = UnitError;
@@ -68,7 +80,11 @@ impl FromStr for HumanDuration {
             return Err(UnitError::NoUnit(text.to_owned(), "s", "seconds"));
         }
         let Some((_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
-            return Err(UnitError::UnknownUnit(text.to_owned(), unit.to_owned(), "ms, s, min, h, d"));
+            return Err(UnitError::UnknownUnit(
+                text.to_owned(),
+                unit.to_owned(),
+                "ms, s, min, h, d",
+            ));
         };
         number
             .checked_mul(*factor)
@@ -83,8 +99,10 @@ impl fmt::Display for HumanDuration {
         if ms == 0 {
             return f.write_str("0s");
         }
-        let (unit, factor) =
-            DURATIONS.into_iter().find(|(_, factor)| ms.is_multiple_of(*factor)).unwrap_or(("ms", 1));
+        let (unit, factor) = DURATIONS
+            .into_iter()
+            .find(|(_, factor)| ms.is_multiple_of(*factor))
+            .unwrap_or(("ms", 1));
         write!(f, "{}{unit}", ms / factor)
     }
 }
@@ -105,7 +123,13 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_printed_with_their_unit() {
-        for (text, bytes) in [("0B", 0), ("17B", 17), ("8MiB", 8 << 20), ("2GiB", 2 << 30), ("3KiB", 3072)] {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("17B", 17),
+            ("8MiB", 8 << 20),
+            ("2GiB", 2 << 30),
+            ("3KiB", 3072),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
             assert_eq!(ByteSize(bytes).to_string(), text);
         }
@@ -113,10 +137,19 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_printed_with_their_unit() {
-        for (text, ms) in
-            [("0s", 0), ("15ms", 15), ("30s", 30_000), ("5min", 300_000), ("1h", 3_600_000), ("2d", 172_800_000)]
-        {
-            assert_eq!(text.parse(), Ok(HumanDuration(Duration::from_millis(ms))), "{text}");
+        for (text, ms) in [
+            ("0s", 0),
+            ("15ms", 15),
+            ("30s", 30_000),
+            ("5min", 300_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+        ] {
+            assert_eq!(
+                text.parse(),
+                Ok(HumanDuration(Duration::from_millis(ms))),
+                "{text}"
+            );
             assert_eq!(HumanDuration(Duration::from_millis(ms)).to_string(), text);
         }
     }
@@ -125,8 +158,14 @@ mod tests {
     fn what_is_wrong_says_the_fix() {
         for (text, message) in [
             ("30", "\"30\" has no unit; write \"30s\" for seconds"),
-            ("30 s", "\"30 s\" has the unit \" s\", which is none of ms, s, min, h, d"),
-            ("s", "\"s\" does not begin with a whole number; write e.g. \"30s\""),
+            (
+                "30 s",
+                "\"30 s\" has the unit \" s\", which is none of ms, s, min, h, d",
+            ),
+            (
+                "s",
+                "\"s\" does not begin with a whole number; write e.g. \"30s\"",
+            ),
             ("99999999999999999999s", "\"99999999999999999999s\" is too large"),
             ("18446744073709551615d", "\"18446744073709551615d\" is too large"),
         ] {
