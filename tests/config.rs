@@ -50,11 +50,11 @@ fn updating(what: &str) -> bool {
 }
 
 fn files(directory: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(root().join(directory))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+    let entries = fs::read_dir(root().join(directory)).expect("the directory is in the package");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("the directory can be read").path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
         .collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     files
 }
@@ -149,8 +149,8 @@ fn every_mistake_is_told_with_its_line_and_its_fix() {
             let body = body.join("\n");
             let count = printed(config::parse(&body, &Fixed)).len();
             let told = printed(config::parse(&("#\n".repeat(count) + &body), &Fixed));
-            let header: String = told.iter().map(|line| format!("# error: {line}\n")).collect();
-            fs::write(&file, header + &body + "\n").unwrap();
+            let header: Vec<String> = told.iter().map(|line| format!("# error: {line}\n")).collect();
+            fs::write(&file, header.concat() + &body + "\n").unwrap();
             continue;
         }
         let told = printed(config::parse(&text, &Fixed));

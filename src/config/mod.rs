@@ -1,8 +1,8 @@
 //! TOML text to a checked [`Config`], with every mistake at once.
 //!
 //! Each setting is declared once, in `sections.rs`: its name, type, default, range, what it does, what 0 means and
-//! whether a reload applies it. Reading ([`parse`]), suggestions for misspelt names, the [`reference`], the
-//! console's rows ([`summary`]) and the answer to a reload ([`Config::diff`]) all come from that declaration.
+//! whether a reload applies it. Reading ([`parse`]), suggestions for misspelt names, the [`mod@reference`],
+//! the console's rows ([`summary`]) and the answer to a reload ([`Config::diff`]) all come from that declaration.
 //!
 //! The checked types mean what they say: references point at something that exists, secrets are already fetched,
 //! units are gone. Nothing here opens a file or reads a variable by itself; that is what [`Environment`] is for.
