@@ -124,9 +124,6 @@ impl Cluster {
     async fn initialise(&self) -> Result<(), StandInError> {
         let new = self.directory.unfinished_data();
         let data = self.directory.data();
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(io_error("remove", &new))?;
-        }
         self.owner.private_directory(&new)?;
         // the second is for systems that have no such locale
         let utf8 = self.initdb(&new, "C.UTF-8").await;
@@ -213,9 +210,9 @@ impl Cluster {
         }
     }
 
-    /// Stops a server that an earlier run left behind (its watchdog was killed too), and removes a stale
-    /// `postmaster.pid` whose process id now belongs to something else, because the server would respect it.
-    /// What fails here shows when the server starts.
+    /// Stops a server that nothing watches, because its watchdog was killed or is just stopping it, and waits
+    /// until it is gone. Removes a stale `postmaster.pid` whose process id now belongs to something else, because
+    /// the next server would respect it. What fails here shows when that server starts.
     pub(super) async fn clear_leftover(&self) {
         let file = self.directory.data().join("postmaster.pid");
         let Some(process) = fs::read_to_string(&file)
@@ -238,7 +235,7 @@ impl Cluster {
         }
         warn!(
             process = process.as_raw(),
-            "stopping a server that an earlier run left behind"
+            "stopping a server that nothing watches"
         );
         for (signal, patience_s) in [(Signal::SIGINT, 15), (Signal::SIGQUIT, 5), (Signal::SIGKILL, 5)] {
             let until = Instant::now() + Duration::from_secs(patience_s);

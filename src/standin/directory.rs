@@ -4,7 +4,7 @@
 //! DIR/tollgate-standin   says that DIR is ours
 //! DIR/lock               locked while a stand-in of DIR runs
 //! DIR/data/              the cluster, owned by the user who runs the server
-//! DIR/data.new/          a cluster that is being initialised; renamed when done
+//! DIR/data.new-*/        a cluster that is being initialised; renamed when done
 //! DIR/run/               the socket, unless the path is too long for one
 //! DIR/secrets/NAME       one password each, readable only by us
 //! DIR/postgres.log       what the server says
@@ -15,8 +15,11 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+use tracing::debug;
 
 use super::error::{StandInError, io as io_error};
 use super::owner::Owner;
@@ -27,12 +30,19 @@ const MARKER: &str = "tollgate-standin";
 const MARKER_TEXT: &str = "This directory belongs to the stand-in of tollgate. To start anew, stop tollgate and \
                            remove the directory.\n";
 
+/// How the names of unfinished clusters begin.
+const UNFINISHED: &str = "data.new-";
+
 /// The longest path of a directory that can hold the socket: `sun_path` has 108 bytes on Linux (104 elsewhere),
 /// of which `/.s.PGSQL.5432` and the final NUL take 15.
 const LONGEST_SOCKET_DIRECTORY: usize = 104 - 15;
 
 /// A log larger than this many bytes is begun anew at the next start.
 const LONGEST_LOG: u64 = 1 << 20;
+
+/// How often a lock that another holds is tried again, and the pause before each.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// A stand-in's directory, locked for us until this is dropped.
 #[derive(Debug)]
@@ -48,7 +58,7 @@ impl Directory {
     /// # Errors
     ///
     /// It holds something else (then nothing is changed), or another process has it locked.
-    pub(super) fn claim(path: &Path, owner: &Owner) -> Result<Self, StandInError> {
+    pub(super) async fn claim(path: &Path, owner: &Owner) -> Result<Self, StandInError> {
         if path.to_str().is_none() {
             return Err(StandInError::PathNotText {
                 path: path.to_owned(),
@@ -78,7 +88,7 @@ impl Directory {
             }
             fs::write(&marker, MARKER_TEXT).map_err(io_error("write", &marker))?;
         }
-        let lock = lock(&path)?;
+        let lock = lock(&path).await?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -92,9 +102,21 @@ impl Directory {
         self.path.join("data")
     }
 
-    /// Where a cluster is initialised before it becomes [`Self::data`].
+    /// A new place where a cluster is initialised before it becomes [`Self::data`]. What earlier attempts left
+    /// is removed as far as possible: a program of theirs may still be about to end, and write.
     pub(super) fn unfinished_data(&self) -> PathBuf {
-        self.path.join("data.new")
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().as_bytes().starts_with(UNFINISHED.as_bytes())
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                debug!(
+                    error = &error as &dyn std::error::Error,
+                    "an unfinished cluster stays for now"
+                );
+            }
+        }
+        self.path
+            .join(format!("{UNFINISHED}{:08x}", rand::random::<u32>()))
     }
 
     /// The server's log.
@@ -245,7 +267,7 @@ fn socket_directory(directory: &Path, runtime: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| Path::new("/tmp").join(&name))
 }
 
-fn lock(directory: &Path) -> Result<File, StandInError> {
+async fn lock(directory: &Path) -> Result<File, StandInError> {
     let path = directory.join("lock");
     let mut file = OpenOptions::new()
         .create(true)
@@ -255,21 +277,28 @@ fn lock(directory: &Path) -> Result<File, StandInError> {
         .mode(0o600)
         .open(&path)
         .map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            // not there yet when the other has only just begun
-            let process = match (&mut file).take(32).read_to_string(&mut text) {
-                Ok(1..) => text.trim().to_owned(),
-                Ok(0) | Err(_) => "unknown".to_owned(),
-            };
-            return Err(StandInError::InUse {
-                directory: directory.to_owned(),
-                process,
-            });
+    let mut tries = 0;
+    while let Err(error) = file.try_lock() {
+        match error {
+            // a process that is being forked holds a copy of our files for a moment, also of one just closed
+            TryLockError::WouldBlock if tries < LOCK_TRIES => {
+                tries += 1;
+                sleep(LOCK_PAUSE).await;
+            }
+            TryLockError::WouldBlock => {
+                let mut text = String::new();
+                // not there yet when the other has only just begun
+                let process = match (&mut file).take(32).read_to_string(&mut text) {
+                    Ok(1..) => text.trim().to_owned(),
+                    Ok(0) | Err(_) => "unknown".to_owned(),
+                };
+                return Err(StandInError::InUse {
+                    directory: directory.to_owned(),
+                    process,
+                });
+            }
+            TryLockError::Error(error) => return Err(io_error("lock", &path)(error)),
         }
-        Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
     }
     file.set_len(0)
         .and_then(|()| file.seek(SeekFrom::Start(0)))
@@ -299,8 +328,8 @@ mod tests {
         Owner::choose().unwrap()
     }
 
-    #[test]
-    fn a_new_directory_and_an_empty_one_become_ours_and_stay_ours() {
+    #[tokio::test]
+    async fn a_new_directory_and_an_empty_one_become_ours_and_stay_ours() {
         let root = tempfile::tempdir().unwrap();
         let new = root.path().join("a/b/new");
         for path in [new.as_path(), root.path().join("empty").as_path()] {
@@ -308,17 +337,17 @@ mod tests {
                 fs::create_dir(path).unwrap();
             }
             for time in ["first", "second"] {
-                let claimed = Directory::claim(path, &owner());
+                let claimed = Directory::claim(path, &owner()).await;
                 assert!(claimed.is_ok(), "{time} time {}: {claimed:?}", path.display());
             }
         }
     }
 
-    #[test]
-    fn a_directory_of_something_else_is_refused_and_untouched() {
+    #[tokio::test]
+    async fn a_directory_of_something_else_is_refused_and_untouched() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("thesis.txt"), "precious").unwrap();
-        let error = Directory::claim(root.path(), &owner()).unwrap_err();
+        let error = Directory::claim(root.path(), &owner()).await.unwrap_err();
         assert!(matches!(error, StandInError::NotOurs { .. }), "{error}");
         let names: Vec<_> = fs::read_dir(root.path())
             .unwrap()
@@ -327,24 +356,26 @@ mod tests {
         assert_eq!(names, ["thesis.txt"]);
     }
 
-    #[test]
-    fn two_at_once_get_a_clear_error() {
+    #[tokio::test]
+    async fn two_at_once_get_a_clear_error() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("demo");
-        let first = Directory::claim(&path, &owner()).unwrap();
-        let error = Directory::claim(&path, &owner()).unwrap_err().to_string();
+        let first = Directory::claim(&path, &owner()).await.unwrap();
+        let error = Directory::claim(&path, &owner()).await.unwrap_err().to_string();
         assert!(
             error.contains(&format!("another tollgate (process {})", std::process::id())),
             "{error}"
         );
         drop(first);
-        assert!(Directory::claim(&path, &owner()).is_ok());
+        assert!(Directory::claim(&path, &owner()).await.is_ok());
     }
 
-    #[test]
-    fn secrets_are_made_once_and_for_us_alone() {
+    #[tokio::test]
+    async fn secrets_are_made_once_and_for_us_alone() {
         let root = tempfile::tempdir().unwrap();
-        let directory = Directory::claim(&root.path().join("demo"), &owner()).unwrap();
+        let directory = Directory::claim(&root.path().join("demo"), &owner())
+            .await
+            .unwrap();
         for (made, expected) in [("one", ("one", true)), ("two", ("one", false))] {
             let (secret, new) = directory.secret("growth", || made.to_owned()).unwrap();
             assert_eq!((secret.expose().as_str(), new), expected, "{made}");
@@ -373,10 +404,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_log_is_begun_anew_when_it_is_long() {
+    #[tokio::test]
+    async fn a_log_is_begun_anew_when_it_is_long() {
         let root = tempfile::tempdir().unwrap();
-        let directory = Directory::claim(&root.path().join("demo"), &owner()).unwrap();
+        let directory = Directory::claim(&root.path().join("demo"), &owner())
+            .await
+            .unwrap();
         for (length, kept) in [(10, 10), (LONGEST_LOG + 1, 0)] {
             fs::write(directory.log(), vec![b'x'; usize::try_from(length).unwrap()]).unwrap();
             assert_eq!(

@@ -60,7 +60,7 @@ impl StandIn {
         }
         let owner = Owner::choose()?;
         let path = options.data.map_or_else(|| default_path(&owner), Ok)?;
-        let directory = Directory::claim(&path, &owner)?;
+        let directory = Directory::claim(&path, &owner).await?;
         let made_by = directory.made_by()?;
         let programs = Search::new(options.pg_bin.as_deref())
             .run(&owner, made_by.map(|version| (version, directory.path())))

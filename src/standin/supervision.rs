@@ -66,7 +66,7 @@ impl Server {
     }
 }
 
-/// Starts the server again whenever it dies, until told to stop (or until the [`StandIn`] is dropped).
+/// Starts the server again whenever it dies, until told to stop (or until the stand-in is dropped).
 pub(super) async fn supervise(
     cluster: Cluster,
     socket_directory: PathBuf,
@@ -94,7 +94,8 @@ pub(super) async fn supervise(
                 cluster.launch(&socket_directory).await
             };
             tokio::select! {
-                _ = &mut stop => return,
+                // the attempt is dropped and its server told to stop; this waits for it
+                _ = &mut stop => return cluster.clear_leftover().await,
                 launched = attempt => match launched {
                     Ok(server) => break server,
                     Err(error) => error!(error = &error as &dyn std::error::Error, "the stand-in does not start"),

@@ -1,0 +1,197 @@
+//! Contradictions: settings that are each right and together wrong.
+
+use super::address::Address;
+use super::reader::{Reader, Table, quoted};
+use super::sections::{Backend, CacheWhat, Config, Http, Listen, ListenTls, Quota, TlsMode, User};
+use crate::types::ByteSize;
+
+/// The database that is the console.
+const CONSOLE: &str = "tollgate";
+
+pub(super) fn listen(listen: &Listen, table: &Table<'_>, reader: &mut Reader<'_>) {
+    tcp_only(&listen.address, table, reader);
+    let (all, each) = (listen.max_connections, listen.max_connections_per_address);
+    let sound = table.sound(reader, &["max_connections", "max_connections_per_address"]);
+    if each > all && sound && table.has("max_connections_per_address") {
+        let message =
+            format!("{each} connections from one address are more than max_connections allows, {all}");
+        table.note(
+            reader,
+            "max_connections_per_address",
+            message,
+            "raise max_connections, or lower this",
+        );
+    }
+}
+
+pub(super) fn listen_tls(tls: &ListenTls, table: &Table<'_>, reader: &mut Reader<'_>) {
+    certificates(tls.certificate.text.expose(), "certificate", table, reader);
+    let key = tls.key.text.expose();
+    if key.contains("ENCRYPTED") {
+        let hint = "decrypt it, and let only the gateway's user read it";
+        table.note(reader, "key", "the private key is encrypted", hint);
+    } else if !key.contains("PRIVATE KEY-----") {
+        table.note(
+            reader,
+            "key",
+            "the file has no private key",
+            "name the file that begins with BEGIN PRIVATE KEY",
+        );
+    }
+}
+
+fn certificates(text: &str, setting: &str, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        let hint = "name the file that begins with BEGIN CERTIFICATE";
+        table.note(reader, setting, "the file has no certificate", hint);
+    }
+}
+
+pub(super) fn http(http: &Http, table: &Table<'_>, reader: &mut Reader<'_>) {
+    tcp_only(&http.address, table, reader);
+}
+
+fn tcp_only(address: &Address, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if address.socket().is_some() {
+        let hint = "write a TCP address such as \"127.0.0.1:5439\"";
+        table.note(
+            reader,
+            "address",
+            "the gateway does not listen on Unix sockets",
+            hint,
+        );
+    }
+}
+
+pub(super) fn backend(backend: &Backend, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if backend.address.port() == 0 {
+        table.note(
+            reader,
+            "address",
+            "port 0 is not one that a server can have",
+            "write the server's port",
+        );
+    }
+    let sound = table.sound(reader, &["kind", "tls", "ca"]);
+    if sound && backend.tls != TlsMode::Off && backend.address.socket().is_some() {
+        let message = format!("\"{}\" is not possible over a Unix socket", backend.tls);
+        table.note(reader, "tls", message, "write tls = \"off\"");
+    }
+    match (&backend.ca, backend.tls) {
+        (None, TlsMode::VerifyFull) if sound => {
+            let hint =
+                "add ca with the authorities' certificates, e.g. ca = \"/etc/ssl/certs/ca-certificates.crt\"";
+            table.note(reader, "tls", "\"verify-full\" needs authorities to trust", hint);
+        }
+        (Some(_), TlsMode::Off | TlsMode::Require) if sound => {
+            let message = format!("tls = \"{}\" verifies no certificate", backend.tls);
+            table.note(reader, "ca", message, "write tls = \"verify-full\", or remove ca");
+        }
+        (Some(ca), _) => certificates(ca.text.expose(), "ca", table, reader),
+        (None, _) => {}
+    }
+    if backend
+        .databases
+        .iter()
+        .any(|database| database.as_str() == CONSOLE)
+    {
+        let message = format!("the database {} is the gateway's console", quoted(CONSOLE));
+        table.note(
+            reader,
+            "databases",
+            message,
+            "clients could not reach the backend's own; rename it there",
+        );
+    }
+}
+
+pub(super) fn quota(_: &Quota, table: &Table<'_>, reader: &mut Reader<'_>) {
+    for (setting, needs) in [
+        ("queue_length", "concurrent_queries"),
+        ("queue_wait", "concurrent_queries"),
+        ("burst", "queries_per_minute"),
+    ] {
+        if table.has(setting) && !table.has(needs) {
+            let message = format!("has no meaning without {needs}");
+            table.note(reader, setting, message, &format!("add {needs}, or remove this"));
+        }
+    }
+}
+
+pub(super) fn user(user: &User, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if user.team.is_none() && !user.admin && table.sound(reader, &["team", "admin"]) {
+        let hint = "write team = \"…\", or admin = true for somebody who only uses the console";
+        table.note(reader, "team", "is missing", hint);
+    }
+}
+
+pub(super) fn cache(cache: &super::sections::Cache, table: &Table<'_>, reader: &mut Reader<'_>) {
+    let ByteSize(memory) = cache.memory;
+    let sound = table.sound(reader, &["what", "memory", "max_entry"]);
+    if sound && cache.what != CacheWhat::Off && cache.max_entry.0 > memory {
+        let message = format!(
+            "one entry of {} does not fit into memory = \"{}\"",
+            cache.max_entry, cache.memory
+        );
+        let setting = if table.has("max_entry") {
+            "max_entry"
+        } else {
+            "memory"
+        };
+        table.note(reader, setting, message, "lower max_entry, or raise memory");
+    }
+}
+
+pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if let Some(http) = config
+        .http
+        .as_ref()
+        .filter(|http| http.address == config.listen.address)
+        && http.address.port() != 0
+    {
+        let message = format!("listen.address is {} too", http.address);
+        reader.note(
+            "http.address",
+            message,
+            Some("give each a port of its own".to_owned()),
+        );
+    }
+
+    let mut logins = std::collections::BTreeMap::new();
+    for (name, team) in &config.teams {
+        let path = format!("{}.{name}", table.path_of("team"));
+        let login = format!("{path}.login.user");
+        let line = reader.line_of(&login);
+        logins
+            .entry((&team.backend, &team.login.user))
+            .or_insert_with(Vec::new)
+            .push((line, name, login));
+        let places = config
+            .backends
+            .get(&team.backend)
+            .map(|backend| backend.max_connections);
+        if let (Some(queries), Some(places)) = (team.quota.concurrent_queries, places)
+            && queries > places
+        {
+            let message = format!(
+                "{queries} is more than backend.{}.max_connections, {places}",
+                team.backend
+            );
+            let hint = "lower it, or raise max_connections";
+            reader.note(
+                &format!("{path}.quota.concurrent_queries"),
+                message,
+                Some(hint.to_owned()),
+            );
+        }
+    }
+
+    for ((backend, user), mut teams) in logins {
+        teams.sort();
+        for ((_, first, _), (_, _, path)) in teams.iter().zip(teams.iter().skip(1)) {
+            let message = format!("team {first} logs in at {backend} as {} too", quoted(user));
+            let hint = "give each team a role of its own, so that it sees only what it may see";
+            reader.note(path, message, Some(hint.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Every setting there is: the one place where a setting is declared.
+//!
+//! The doc comment of a field is its text in the reference and in the generated example, so it says what the
+//! setting does; type, default, range, meaning of 0 and reload are told from the methods behind `=>`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::address::Address;
+use super::checks;
+use super::kind::Kind;
+use super::password::Password;
+use super::schema::{choice, section};
+use super::secrets::Pem;
+use crate::types::{BackendName, ByteSize, DatabaseName, Secret, TeamName, UserName};
+
+/// One second, minute, hour, day in the unit of a range of durations.
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// One KiB and GiB in the unit of a range of sizes.
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+
+const NEW_CONNECTIONS: &str = "for connections made afterwards";
+const NEW_LOGINS: &str = "for logins afterwards";
+const NEW_QUERIES: &str = "for queries that arrive afterwards";
+
+section! {
+    /// The whole configuration.
+    pub struct Config checked by checks::whole {
+        /// Where and how clients connect.
+        pub listen: Listen => default("{}");
+        /// Metrics and health over HTTP.
+        pub http: Option<Http> => absent("no HTTP listener", "{}"), shown();
+        /// The databases that queries go to, one section each.
+        pub backends: BTreeMap<BackendName, Backend> => key("backend"), required("warehouse");
+        /// Who shares a budget and a login at a backend, one section each.
+        pub teams: BTreeMap<TeamName, Team> => key("team"), required("growth");
+        /// Who may log in, one section each.
+        pub users: BTreeMap<UserName, User> => key("user"), required("ana");
+        /// Which answers are kept in memory, and how many.
+        pub cache: Cache => default("{}");
+        /// What the gateway writes to its standard error.
+        pub log: Log => default("{}");
+    }
+}
+
+section! {
+    /// Where and how clients connect: PostgreSQL's wire protocol, as Redshift speaks it.
+    pub struct Listen checked by checks::listen {
+        /// The TCP address for clients. `0.0.0.0` and `[::]` mean every network of the machine.
+        pub address: Address => default("127.0.0.1:5439"), kind(Kind::TcpAddress), zero("as the port: any free one, told in the log"),
+            restart(), elsewhere(&["listen_addr", "listen_port", "listen_addresses", "port", "host", "bind"]);
+        /// TLS for clients that ask for it. Without it such clients are told that there is none.
+        pub tls: Option<ListenTls> =>
+            absent("no TLS", "{ certificate = \"server.crt\", key = \"server.key\", required = false }"),
+            elsewhere(&["ssl", "client_tls_sslmode"]);
+        /// How many clients may be connected; one more is refused with SQLSTATE 53300.
+        pub max_connections: u32 => default("2000"), within(1, 1_000_000), zero("to refuse everybody, stop the gateway"),
+            reload(NEW_CONNECTIONS), elsewhere(&["max_client_conn", "max_clients"]);
+        /// How many of them may come from one IP address. Mind that a BI server is one address for all its users.
+        pub max_connections_per_address: u32 => default("500"), within(0, 1_000_000), zero("no limit of its own"),
+            reload(NEW_CONNECTIONS), elsewhere(&["max_connections_per_ip"]);
+        /// How long a client may take from connecting to the end of its login.
+        pub login_timeout: Duration => default("15s"), within(100, 10 * MINUTE),
+            zero("a login without a limit would let strangers hold connections"),
+            reload(NEW_CONNECTIONS), elsewhere(&["client_login_timeout", "authentication_timeout"]);
+        /// How long SIGTERM waits for running queries. Then they are cancelled and the process ends.
+        pub drain_timeout: Duration => default("30s"), within(0, DAY), zero("running queries are cancelled at once"),
+            reload("for the next SIGTERM"), elsewhere(&["shutdown_timeout"]);
+        /// How many threads serve clients.
+        pub workers: usize => default("0"), within(0, 1024), zero("one for each core"),
+            restart(), elsewhere(&["worker_threads", "threads"]);
+        /// Finds out that a client's machine is gone.
+        pub tcp_keepalive: TcpKeepalive => default("{}"),
+            elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);
+    }
+}
+
+section! {
+    /// TLS between clients and the gateway.
+    pub struct ListenTls checked by checks::listen_tls {
+        /// The certificate, with those of the intermediate authorities behind it.
+        pub certificate: Pem => required("server.crt"), reload(NEW_CONNECTIONS),
+            elsewhere(&["client_tls_cert_file", "ssl_cert_file", "cert"]);
+        /// The certificate's private key, not encrypted.
+        pub key: Pem => required("server.key"), reload(NEW_CONNECTIONS),
+            elsewhere(&["client_tls_key_file", "ssl_key_file", "private_key"]);
+        /// Whether a client without TLS is refused.
+        pub required: bool => default("false"), reload(NEW_CONNECTIONS);
+    }
+}
+
+section! {
+    /// Probes on idle TCP connections. Keep `idle` below the idle timeout of load balancers on the way: 350 s at AWS.
+    pub struct TcpKeepalive {
+        /// How long a connection is silent before the first probe.
+        pub idle: Duration => default("1min"), within(0, DAY), zero("no probes"), reload(NEW_CONNECTIONS),
+            elsewhere(&["tcp_keepidle", "tcp_keepalives_idle"]);
+        /// The time between probes that nobody answers.
+        pub interval: Duration => default("10s"), within(SECOND, HOUR), zero("for no probes write idle = \"0s\""),
+            reload(NEW_CONNECTIONS), elsewhere(&["tcp_keepintvl", "tcp_keepalives_interval"]);
+        /// How many unanswered probes end the connection.
+        pub probes: u32 => default("6"), within(1, 100), zero("for no probes write idle = \"0s\""),
+            reload(NEW_CONNECTIONS), elsewhere(&["tcp_keepcnt", "tcp_keepalives_count"]);
+    }
+}
+
+section! {
+    /// Metrics (`/metrics`) and health (`/livez`, `/readyz`) over HTTP. Without this section nothing listens.
+    pub struct Http checked by checks::http {
+        /// The TCP address. Whoever reaches it may read every metric.
+        pub address: Address => default("127.0.0.1:8439"), kind(Kind::TcpAddress), zero("as the port: any free one, told in the log"),
+            restart(), elsewhere(&["listen", "port"]);
+    }
+}
+
+choice! {
+    /// What a backend is.
+    pub enum BackendKind redshift when Redshift {
+        /// A PostgreSQL that stands in for Redshift.
+        Postgres = "postgres",
+        /// Amazon Redshift, a cluster or a workgroup.
+        Redshift = "redshift",
+    }
+}
+
+choice! {
+    /// How a connection to a backend is protected.
+    pub enum TlsMode {
+        /// Not at all.
+        Off = "off",
+        /// Encrypted, whatever certificate the server shows.
+        Require = "require",
+        /// Encrypted, and the certificate is for the host of `address` and signed by an authority in `ca`.
+        VerifyFull = "verify-full",
+    }
+}
+
+section! {
+    /// A database server that queries go to. NAME is what the file and the console call it.
+    pub struct Backend checked by checks::backend {
+        /// What the server is.
+        pub kind: BackendKind => default("postgres"), restart(), elsewhere(&["type"]);
+        /// Where it listens: `host:port`, or the directory of its Unix socket, with `:port` behind it if that is
+        /// not 5432.
+        pub address: Address => required("127.0.0.1:5432"), restart(), elsewhere(&["host", "port", "url"]);
+        /// The databases that clients may name when they connect.
+        pub databases: Vec<DatabaseName> => required("[\"dev\"]"), reload(NEW_LOGINS),
+            elsewhere(&["database", "dbname"]);
+        /// How connections to it are protected.
+        pub tls: TlsMode => default("off"), on_redshift("require"), restart(),
+            elsewhere(&["sslmode", "server_tls_sslmode", "ssl"]);
+        /// The certificates of the authorities that `tls = "verify-full"` trusts.
+        pub ca: Option<Pem> => absent("none, which `tls = \"verify-full\"` does not accept", "ca.crt"), restart(),
+            elsewhere(&["server_tls_ca_file", "sslrootcert", "ca_file"]);
+        /// How many connections are open to it at most, over all teams. Those of `control`, at most two, come on top.
+        pub max_connections: u32 => default("20"), on_redshift("50"), within(1, 10_000),
+            zero("to keep queries away, use PAUSE in the console"),
+            reload("for connections made afterwards; those above a lower limit close as they become free"),
+            elsewhere(&["default_pool_size", "max_db_connections", "pool_size", "max_user_connections"]);
+        /// The login for the gateway's own questions: the catalog's tables, views and functions. It needs no
+        /// rights on data.
+        pub control: Login => required("{ user = \"tollgate\", password = { file = \"control.secret\" } }"),
+            elsewhere(&["auth_user", "user", "password"]);
+        /// How long a query waits for a connection before it fails with SQLSTATE 53300.
+        pub checkout_timeout: Duration => default("30s"), within(0, DAY), zero("it fails at once"),
+            reload("for queries that begin to wait afterwards"), elsewhere(&["query_wait_timeout"]);
+        /// How long making a connection may take, login included.
+        pub connect_timeout: Duration => default("10s"), within(100, 10 * MINUTE),
+            zero("a server that does not answer would hold queries for ever"),
+            reload(NEW_CONNECTIONS), elsewhere(&["server_connect_timeout", "server_login_retry"]);
+        /// How long a connection that nobody uses stays open.
+        pub idle_timeout: Duration => default("10min"), within(0, 30 * DAY), zero("as long as `lifetime` allows"),
+            reload("at once"), elsewhere(&["server_idle_timeout"]);
+        /// How old a connection may become; an older one is closed when nobody uses it.
+        pub lifetime: Duration => default("1h"), within(0, 365 * DAY), zero("any age"),
+            reload("at once"), elsewhere(&["server_lifetime", "max_lifetime"]);
+        /// How long a request to cancel a query may take before it is given up.
+        pub cancel_timeout: Duration => default("10s"), within(100, 10 * MINUTE),
+            zero("a cancel that hangs would keep its connection from being used again"),
+            reload("for cancels afterwards"), elsewhere(&["cancel_wait_timeout"]);
+        /// How often the catalog is read again. A change that a query through the gateway makes is seen at once; one
+        /// made past it within this time.
+        pub catalog_refresh: Duration => default("1min"), within(SECOND, DAY),
+            zero("the cache must hear of changes made past the gateway"), restart();
+        /// Finds out that the server's machine is gone.
+        pub tcp_keepalive: TcpKeepalive => default("{}"),
+            elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);
+    }
+}
+
+section! {
+    /// A login at a backend.
+    pub struct Login {
+        /// The role's name at the backend.
+        pub user: String => required("growth"), reload(NEW_CONNECTIONS), elsewhere(&["role", "username", "name"]);
+        /// The role's password.
+        pub password: Option<Secret<String>> =>
+            absent("none: the server trusts the connection", "{ env = \"GROWTH_PASSWORD\" }"), shown(),
+            reload(NEW_CONNECTIONS);
+    }
+}
+
+section! {
+    /// A team: users who share a login at a backend and a quota. NAME appears in metrics and in the console.
+    pub struct Team {
+        /// The backend that the team's queries go to.
+        pub backend: BackendName => required("warehouse"), reload(NEW_LOGINS);
+        /// How the team's queries log in there. Each team needs a role of its own, so that it sees what that role may
+        /// see and nothing else.
+        pub login: Login => required("{ user = \"growth\", password = { env = \"GROWTH_PASSWORD\" } }");
+        /// What the team may spend.
+        pub quota: Quota => default("{}"), elsewhere(&["quotas", "limits"]);
+    }
+}
+
+section! {
+    /// What a team may spend at its backend. Answers from memory cost nothing and are never limited. Each limit that is
+    /// not written is no limit. A query over a limit is refused with SQLSTATE 53400, and the error says which limit,
+    /// how much of it is used, and when to try again.
+    pub struct Quota checked by checks::quota {
+        /// How many of the team's queries run at the same time; more wait in the team's queue.
+        pub concurrent_queries: Option<u32> => absent("no limit", "4"), within(1, 10_000),
+            zero("leave the line out for no limit"),
+            reload(NEW_QUERIES), elsewhere(&["max_concurrent_queries", "concurrency", "pool_size"]);
+        /// How many queries wait in that queue; one more is refused.
+        pub queue_length: Option<u32> => absent("no limit", "50"), within(0, 1_000_000),
+            zero("nothing waits: a query over `concurrent_queries` is refused at once"),
+            reload(NEW_QUERIES), elsewhere(&["max_queue_size"]);
+        /// How long a query waits there before it is refused.
+        pub queue_wait: Option<Duration> => absent("no limit", "30s"), within(0, DAY),
+            zero("nothing waits: a query over `concurrent_queries` is refused at once"),
+            reload("for queries that begin to wait afterwards"), elsewhere(&["max_queue_time", "queue_timeout"]);
+        /// How many queries per minute may begin, on average.
+        pub queries_per_minute: Option<u32> => absent("no limit", "600"), within(1, 1_000_000),
+            zero("leave the line out for no limit"),
+            reload(NEW_QUERIES), elsewhere(&["requests_per_minute", "rate_limit"]);
+        /// How many of them may begin at once after a rest.
+        pub burst: Option<u32> => absent("as many as `queries_per_minute`", "50"), within(1, 1_000_000),
+            zero("leave the line out for as many as `queries_per_minute`"), reload(NEW_QUERIES);
+        /// How long one query may run; then it is cancelled with SQLSTATE 57014.
+        pub query_time: Option<Duration> => absent("no limit", "5min"), within(1, 30 * DAY),
+            zero("leave the line out for no limit"),
+            reload(NEW_QUERIES), elsewhere(&["query_timeout", "max_execution_time", "statement_timeout"]);
+    }
+}
+
+section! {
+    /// A user: somebody, or some program, that logs in at the gateway. NAME is the name of the login.
+    pub struct User checked by checks::user {
+        /// What the client's password is checked against: in this file a SCRAM verifier, which `tollgate password`
+        /// makes, or PostgreSQL's MD5 hash; in a file or a variable also the password itself. Amazon's drivers
+        /// can use a SCRAM verifier only over TLS.
+        pub password: Password => required("{ env = \"ANA_PASSWORD\" }"), reload(NEW_LOGINS), elsewhere(&["auth"]);
+        /// The team that the user's queries belong to.
+        pub team: Option<TeamName> => absent("none, which only an admin may have", "growth"), shown(),
+            reload(NEW_LOGINS), elsewhere(&["group"]);
+        /// Whether the user may connect to the database `tollgate`, which is the console.
+        pub admin: bool => default("false"), reload(NEW_LOGINS), elsewhere(&["admin_users", "superuser"]);
+    }
+}
+
+choice! {
+    /// Which answers are kept.
+    pub enum CacheWhat {
+        /// Those of queries that group or aggregate.
+        Aggregates = "aggregates",
+        /// Those of every query that only reads.
+        Reads = "reads",
+        /// None.
+        Off = "off",
+    }
+}
+
+section! {
+    /// Answers kept in memory, so that the same question costs nothing the next time. A write through the gateway removes
+    /// what it makes stale before the writer hears that it is done.
+    pub struct Cache checked by checks::cache {
+        /// Which answers are kept.
+        pub what: CacheWhat => default("aggregates"), reload(NEW_QUERIES), elsewhere(&["mode", "enabled"]);
+        /// How much memory they may take together.
+        pub memory: ByteSize => default("256MiB"), within(KIB, 1024 * GIB), zero("for no cache write what = \"off\""),
+            restart(), elsewhere(&["max_size", "size", "max_memory"]);
+        /// How much one answer may take; a larger one is passed on and not kept.
+        pub max_entry: ByteSize => default("8MiB"), within(KIB, 2 * GIB), zero("for no cache write what = \"off\""),
+            reload("for answers that arrive afterwards"), elsewhere(&["max_entry_size", "max_payload_size"]);
+        /// How old an answer may become: the bound on staleness after writes that went past the gateway.
+        pub ttl: Duration => default("10min"), within(SECOND, 30 * DAY), zero("for no cache write what = \"off\""),
+            reload("for answers that arrive afterwards"), elsewhere(&["expire", "max_age", "max_staleness"]);
+    }
+}
+
+choice! {
+    /// How a line of the log is written.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line, for machines.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// From which level on events are logged.
+    pub enum LogLevel {
+        /// Somebody must act.
+        Error = "error",
+        /// Also what was unexpected, though the gateway went on.
+        Warn = "warn",
+        /// Also changes of state: start, reload, drain.
+        Info = "info",
+        /// Also one line per query.
+        Debug = "debug",
+        /// Also every step of a query.
+        Trace = "trace",
+    }
+}
+
+section! {
+    /// What the gateway writes to its standard error. The text of queries appears only at `debug` and `trace`.
+    pub struct Log {
+        /// How a line is written.
+        pub format: LogFormat => default("text"), restart(), elsewhere(&["log_format"]);
+        /// From which level on events are written.
+        pub level: LogLevel => default("info"), reload("at once"), elsewhere(&["verbose", "log_level"]);
+    }
+}

@@ -1,0 +1,142 @@
+//! What happens to backends and to the gateway itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use crate::telemetry::metrics::{BackendMetrics, Metrics};
+use crate::types::SessionId;
+
+use super::{causes, micros};
+
+/// A connection to a backend was made.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendConnected {
+    /// How long it took, login included.
+    pub duration: Duration,
+}
+
+impl BackendConnected {
+    /// Tells it.
+    pub fn emit(&self, backend: &BackendMetrics) {
+        backend.connected.inc();
+        let name = backend.backend().as_str();
+        debug!(
+            backend = name,
+            duration_us = micros(self.duration),
+            "backend connected"
+        );
+    }
+}
+
+/// A connection to a backend could not be made.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendUnreachable<'a> {
+    /// Why.
+    pub error: &'a (dyn std::error::Error + 'static),
+}
+
+impl BackendUnreachable<'_> {
+    /// Tells it.
+    pub fn emit(&self, backend: &BackendMetrics) {
+        backend.failed.inc();
+        warn!(
+            backend = backend.backend().as_str(),
+            error = causes(self.error),
+            "backend unreachable"
+        );
+    }
+}
+
+/// A connection to a backend broke while it was in use.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendLost<'a> {
+    /// Who used it.
+    pub session: Option<SessionId>,
+    /// Why.
+    pub error: &'a (dyn std::error::Error + 'static),
+}
+
+impl BackendLost<'_> {
+    /// Tells it.
+    pub fn emit(&self, backend: &BackendMetrics) {
+        backend.lost.inc();
+        let session = self.session.map(tracing::field::display);
+        warn!(
+            backend = backend.backend().as_str(),
+            session,
+            error = causes(self.error),
+            "backend lost"
+        );
+    }
+}
+
+/// The config file was loaded again.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigReloaded<'a> {
+    /// What changed, one line each.
+    pub changes: &'a [String],
+}
+
+impl ConfigReloaded<'_> {
+    /// Tells it.
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.reload("applied");
+        info!(changes = ?self.changes, "config reloaded");
+    }
+}
+
+/// The config file was read again and changed nothing, for it is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigRejected<'a> {
+    /// What is wrong with it.
+    pub error: &'a (dyn std::error::Error + 'static),
+}
+
+impl ConfigRejected<'_> {
+    /// Tells it.
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.reload("rejected");
+        error!(
+            error = causes(self.error),
+            "config rejected, the one before stays in force"
+        );
+    }
+}
+
+/// The gateway takes clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+impl Listening {
+    /// Tells it.
+    pub fn emit(&self) {
+        info!(address = %self.address, tls = self.tls, "listening");
+    }
+}
+
+/// The gateway finishes what runs and takes nothing more.
+#[derive(Clone, Copy, Debug)]
+pub struct Draining {
+    /// Sessions that are open.
+    pub sessions: u64,
+    /// How long they may take.
+    pub patience: Duration,
+}
+
+impl Draining {
+    /// Tells it.
+    pub fn emit(&self) {
+        info!(
+            sessions = self.sessions,
+            patience_s = self.patience.as_secs_f64(),
+            "draining"
+        );
+    }
+}
