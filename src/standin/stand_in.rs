@@ -127,7 +127,7 @@ impl StandIn {
         &self.control
     }
 
-    /// The role of a team of [`TEAMS`].
+    /// The role of a team of [`TEAMS`](super::TEAMS).
     pub fn team_login(&self, team: &str) -> Option<&BackendLogin> {
         self.teams.iter().find(|login| login.user == team)
     }

@@ -1,0 +1,38 @@
+# What one does with a clone. `make help` lists it.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# rustup's place, for shells that have not been started anew since it was installed
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: demo test bench lint docs help cargo
+
+demo: cargo ## start the gateway with a private PostgreSQL and demo data; pass flags by ARGS="--events 100000"
+	@docker/standin/install.sh --compiler
+	@$(CARGO) build --release --bin tollgate
+	@exec "$(TARGET)/release/tollgate" demo $(ARGS)
+
+test: cargo ## install what the tests need, check format and lints, run every test
+	@tests/install.sh
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --all-targets -- -D warnings
+	@$(CARGO) test
+
+bench: cargo ## compare with PgBouncer and with PostgreSQL itself, side by side
+	@docker/standin/install.sh --compiler --pgbouncer
+	@$(CARGO) bench --bench side_by_side
+
+lint: cargo ## check format and lints
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --all-targets -- -D warnings
+
+docs: cargo ## write the generated pages of docs/reference and the reference config anew
+	@UPDATE_DOCS=1 $(CARGO) test --quiet --lib --test config
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { echo 'Rust is missing: cargo is not in PATH. Install it from https://rustup.rs and run make again.' >&2; exit 1; }
