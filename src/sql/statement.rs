@@ -161,6 +161,38 @@ pub struct Statement {
     pub pin: Option<PinReason>,
 }
 
+impl Statement {
+    /// Whether it may change relations that `writes` does not name: then everything that was remembered is in doubt.
+    ///
+    /// So for what was not understood, for what runs other text (`EXECUTE`, `CALL`, `DO`), for a change of definitions
+    /// that names no relation (`GRANT`, `DROP SCHEMA` …), and for anything with `CASCADE`.
+    pub fn writes_unknown(&self) -> bool {
+        match self.kind {
+            StatementKind::Unparsed => true,
+            StatementKind::Session => {
+                matches!(
+                    self.pin,
+                    Some(PinReason::PreparedStatement | PinReason::Procedure | PinReason::Unparsed)
+                )
+            }
+            StatementKind::Ddl => self.writes.is_empty() || self.mentions("cascade"),
+            StatementKind::Write => self.writes.is_empty() || self.mentions("cascade"),
+            StatementKind::Copy => self.writes.is_empty() && self.reads.is_empty(),
+            StatementKind::Read
+            | StatementKind::Transaction
+            | StatementKind::Setting
+            | StatementKind::Utility => false,
+        }
+    }
+
+    /// Whether the identifier or keyword `word` (folded) stands anywhere in it.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.identifiers
+            .binary_search_by(|known| known.as_ref().cmp(word))
+            .is_ok()
+    }
+}
+
 /// A statement and where it stands in the client's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {

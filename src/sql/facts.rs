@@ -1,0 +1,353 @@
+//! Facts while they are gathered, and a cursor over one statement's tokens.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::lex::{Token, TokenKind};
+use super::shape::{Literals, fingerprint, write_token};
+use super::statement::{
+    FunctionName, PinReason, RelationName, SettingChange, Statement, StatementKind, TransactionControl,
+};
+
+/// Facts of one statement while they are gathered.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) kind: StatementKind,
+    pub(super) reads: BTreeSet<RelationName>,
+    pub(super) writes: BTreeSet<RelationName>,
+    pub(super) functions: BTreeSet<FunctionName>,
+    pub(super) aggregate: bool,
+    pub(super) locking: bool,
+    pub(super) transaction: Option<TransactionControl>,
+    pub(super) setting: Option<SettingChange>,
+    pub(super) pin: Option<PinReason>,
+}
+
+impl Draft {
+    pub(super) fn new(kind: StatementKind) -> Self {
+        Self {
+            kind,
+            reads: BTreeSet::new(),
+            writes: BTreeSet::new(),
+            functions: BTreeSet::new(),
+            aggregate: false,
+            locking: false,
+            transaction: None,
+            setting: None,
+            pin: None,
+        }
+    }
+
+    /// What was not understood: it may do anything, also to its session.
+    pub(super) fn unparsed() -> Self {
+        Self {
+            pin: Some(PinReason::Unparsed),
+            ..Self::new(StatementKind::Unparsed)
+        }
+    }
+
+    pub(super) fn pinned(kind: StatementKind, pin: PinReason) -> Self {
+        Self {
+            pin: Some(pin),
+            ..Self::new(kind)
+        }
+    }
+
+    pub(super) fn transaction(control: TransactionControl) -> Self {
+        Self {
+            transaction: Some(control),
+            ..Self::new(StatementKind::Transaction)
+        }
+    }
+
+    pub(super) fn setting(change: SettingChange) -> Self {
+        Self {
+            setting: Some(change),
+            ..Self::new(StatementKind::Setting)
+        }
+    }
+
+    /// Adds a function's name without a schema.
+    pub(super) fn calls(&mut self, name: &str) {
+        self.functions.insert(RelationName {
+            schema: None,
+            name: Arc::from(name),
+        });
+    }
+
+    /// Adds what is read off the tokens. A temporary relation or a session-level function pins here, so that no way to a
+    /// draft can forget it.
+    pub(super) fn finish(mut self, text: &[u8], tokens: &[Token]) -> Statement {
+        if self.pin.is_none() {
+            self.pin = self.pin_by_names();
+        }
+        let mut shape = Vec::with_capacity(tokens.len() * 6);
+        let mut identifiers = BTreeSet::new();
+        let mut operators = BTreeSet::new();
+        let mut parameters = 0;
+        for token in tokens {
+            let bytes = token.bytes(text);
+            write_token(token, bytes, Literals::Class, &mut shape);
+            match token.kind {
+                TokenKind::Word | TokenKind::QuotedName => {
+                    // bytes that are not UTF-8 cannot be looked for by a rule; the statement is then not understood
+                    if let Some(name) = name_of(token, text) {
+                        identifiers.insert(name);
+                    }
+                }
+                TokenKind::Operator => {
+                    operators.insert(String::from_utf8_lossy(bytes).into_owned());
+                }
+                TokenKind::Punctuation if bytes == b"::" => {
+                    operators.insert("::".to_owned());
+                }
+                TokenKind::Parameter => {
+                    parameters = parameters.max(parameter_number(bytes).unwrap_or(u16::MAX));
+                }
+                TokenKind::UnicodeName
+                | TokenKind::Text
+                | TokenKind::EscapeText
+                | TokenKind::NationalText
+                | TokenKind::UnicodeText
+                | TokenKind::DollarText
+                | TokenKind::Bits
+                | TokenKind::Number
+                | TokenKind::Punctuation
+                | TokenKind::Invalid => {}
+            }
+        }
+        Statement {
+            kind: self.kind,
+            reads: self.reads.into_iter().collect(),
+            writes: self.writes.into_iter().collect(),
+            functions: self.functions.into_iter().collect(),
+            identifiers: identifiers.into_iter().map(Arc::from).collect(),
+            operators: operators.into_iter().map(Arc::from).collect(),
+            aggregate: self.aggregate,
+            locking: self.locking,
+            parameters,
+            fingerprint: fingerprint(&shape),
+            transaction: self.transaction,
+            setting: self.setting,
+            pin: self.pin,
+        }
+    }
+
+    fn pin_by_names(&self) -> Option<PinReason> {
+        for function in &self.functions {
+            match function.name.as_ref() {
+                "set_config" | "setseed" => return Some(PinReason::Setting),
+                "dblink_connect" | "dblink_connect_u" => return Some(PinReason::Procedure),
+                name if ["pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_unlock"]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix)) =>
+                {
+                    return Some(PinReason::AdvisoryLock);
+                }
+                _ => {}
+            }
+        }
+        // a table `#name` or in `pg_temp` is there already when it is only read: the session was pinned then
+        self.writes
+            .iter()
+            .any(is_temporary)
+            .then_some(PinReason::TemporaryTable)
+    }
+}
+
+/// Whether a relation's name says that it is temporary.
+pub(super) fn is_temporary(relation: &RelationName) -> bool {
+    relation.name.starts_with('#') || relation.schema.as_deref() == Some("pg_temp")
+}
+
+fn parameter_number(bytes: &[u8]) -> Option<u16> {
+    std::str::from_utf8(bytes.get(1..)?).ok()?.parse().ok()
+}
+
+/// A name as PostgreSQL keeps it: folded when unquoted, without its quotes else; `None` when it is not UTF-8 or spelt with
+/// escapes.
+pub(super) fn name_of(token: &Token, text: &[u8]) -> Option<String> {
+    let bytes = token.bytes(text);
+    match token.kind {
+        TokenKind::Word => {
+            let mut name = std::str::from_utf8(bytes).ok()?.to_owned();
+            name.make_ascii_lowercase();
+            Some(name)
+        }
+        TokenKind::QuotedName => unquoted(bytes.get(1..)?),
+        TokenKind::UnicodeName => {
+            let body = bytes.get(3..)?;
+            (!body.contains(&b'\\')).then(|| unquoted(body)).flatten()
+        }
+        TokenKind::Text
+        | TokenKind::EscapeText
+        | TokenKind::NationalText
+        | TokenKind::UnicodeText
+        | TokenKind::DollarText
+        | TokenKind::Bits
+        | TokenKind::Number
+        | TokenKind::Parameter
+        | TokenKind::Operator
+        | TokenKind::Punctuation
+        | TokenKind::Invalid => None,
+    }
+}
+
+fn unquoted(with_closing_quote: &[u8]) -> Option<String> {
+    let body = with_closing_quote.strip_suffix(b"\"")?;
+    Some(std::str::from_utf8(body).ok()?.replace("\"\"", "\""))
+}
+
+/// A relation's name from its parts. A database's name, when written, goes with the schema's, so that
+/// a relation of another database is not taken for one of this.
+pub(super) fn relation(parts: &[String]) -> Option<RelationName> {
+    match parts {
+        [name] => Some(RelationName {
+            schema: None,
+            name: Arc::from(name.as_str()),
+        }),
+        [schema, name] => Some(RelationName {
+            schema: Some(Arc::from(schema.as_str())),
+            name: Arc::from(name.as_str()),
+        }),
+        [database, schema, name] => Some(RelationName {
+            schema: Some(Arc::from(format!("{database}.{schema}"))),
+            name: Arc::from(name.as_str()),
+        }),
+        _ => None,
+    }
+}
+
+/// Reads one statement's tokens from left to right.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) tokens: &'a [Token],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a [u8], tokens: &'a [Token]) -> Self {
+        Self { text, tokens, at: 0 }
+    }
+
+    pub(super) fn rest(&self) -> &'a [Token] {
+        self.tokens.get(self.at..).unwrap_or_default()
+    }
+
+    pub(super) fn peek(&self) -> Option<&'a Token> {
+        self.tokens.get(self.at)
+    }
+
+    pub(super) fn at_end(&self) -> bool {
+        self.at >= self.tokens.len()
+    }
+
+    pub(super) fn next(&mut self) -> Option<&'a Token> {
+        let token = self.tokens.get(self.at)?;
+        self.at += 1;
+        Some(token)
+    }
+
+    /// Whether the next tokens are these words.
+    pub(super) fn sees(&self, words: &[&str]) -> bool {
+        let rest = self.rest();
+        rest.len() >= words.len()
+            && rest
+                .iter()
+                .zip(words)
+                .all(|(token, word)| token.is_word(self.text, word))
+    }
+
+    pub(super) fn sees_mark(&self, mark: &str) -> bool {
+        self.peek().is_some_and(|token| token.is(self.text, mark))
+    }
+
+    /// Takes these words if they come next.
+    pub(super) fn take(&mut self, words: &[&str]) -> bool {
+        let found = self.sees(words);
+        if found {
+            self.at += words.len();
+        }
+        found
+    }
+
+    /// Takes one of these words if it comes next.
+    pub(super) fn take_any(&mut self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.take(&[word]))
+    }
+
+    pub(super) fn take_mark(&mut self, mark: &str) -> bool {
+        let found = self.sees_mark(mark);
+        self.at += usize::from(found);
+        found
+    }
+
+    pub(super) fn take_operator(&mut self, operator: &str) -> bool {
+        let found = self.peek().is_some_and(|token| {
+            token.kind == TokenKind::Operator && token.bytes(self.text) == operator.as_bytes()
+        });
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Takes a name, quoted or not.
+    pub(super) fn name(&mut self) -> Option<String> {
+        let name = name_of(self.peek()?, self.text)?;
+        self.at += 1;
+        Some(name)
+    }
+
+    /// Takes a name with points.
+    pub(super) fn dotted(&mut self) -> Option<Vec<String>> {
+        let mut parts = vec![self.name()?];
+        while self.take_mark(".") {
+            parts.push(self.name()?);
+        }
+        Some(parts)
+    }
+
+    /// Takes a relation's name.
+    pub(super) fn relation(&mut self) -> Option<RelationName> {
+        relation(&self.dotted()?)
+    }
+
+    /// Takes names of relations with commas between, each perhaps with `ONLY` before and `*` after.
+    pub(super) fn relations(&mut self) -> Option<Vec<RelationName>> {
+        let mut relations = Vec::new();
+        loop {
+            self.take(&["only"]);
+            relations.push(self.relation()?);
+            self.take_operator("*");
+            if !self.take_mark(",") {
+                return Some(relations);
+            }
+        }
+    }
+
+    /// Skips a parenthesis and all in it, if one comes next.
+    pub(super) fn skip_parentheses(&mut self) -> bool {
+        if !self.sees_mark("(") {
+            return false;
+        }
+        let mut depth = 0_usize;
+        while let Some(token) = self.next() {
+            if token.is(self.text, "(") {
+                depth += 1;
+            } else if token.is(self.text, ")") {
+                depth -= 1;
+                if depth == 0 {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The client's own bytes of the remaining tokens, when they are UTF-8 and not empty.
+    pub(super) fn rest_as_text(&self) -> Option<&'a str> {
+        let rest = self.rest();
+        let range = rest.first()?.start..rest.last()?.end;
+        std::str::from_utf8(self.text.get(range)?).ok()
+    }
+}
