@@ -40,16 +40,15 @@ pub fn search_path(value: &str, role: &str) -> Vec<Arc<str>> {
 
 /// One name and what follows it.
 fn element(text: &str) -> Option<(String, &str)> {
-    match text.chars().next()? {
-        quote @ ('"' | '\'') => quoted(text.get(1..)?, quote),
-        _ => {
-            let end = text
-                .find(|c: char| c == ',' || c == '"' || c == '\'' || is_space(c))
-                .unwrap_or(text.len());
-            let (name, after) = text.split_at_checked(end)?;
-            (!name.is_empty()).then(|| (name.to_ascii_lowercase(), after))
-        }
+    let first = text.chars().next()?;
+    if matches!(first, '"' | '\'') {
+        return quoted(text.get(1..)?, first);
     }
+    let end = text
+        .find(|c: char| matches!(c, ',' | '"' | '\'') || is_space(c))
+        .unwrap_or(text.len());
+    let (name, after) = text.split_at_checked(end)?;
+    (!name.is_empty()).then(|| (name.to_ascii_lowercase(), after))
 }
 
 /// A quoted name, the opening quote apart; a doubled quote stands for one.
