@@ -1,0 +1,179 @@
+//! The catalog queries, for PostgreSQL 13 to 17. All run in one transaction and see one snapshot.
+//!
+//! Objects that come with PostgreSQL have oids below 16384 (`FirstNormalObjectId` in `access/transam.h`).
+//! Source: <https://www.postgresql.org/docs/current/catalogs.html>.
+
+/// Names in the answers are qualified unless they are PostgreSQL's own; a lock that somebody holds must not hold up
+/// everything here. The limits are in milliseconds.
+pub(super) fn preamble(limit_ms: u128) -> String {
+    format!(
+        "SET LOCAL search_path TO ''; SET LOCAL statement_timeout = {limit_ms}; SET LOCAL lock_timeout = {limit_ms}; \
+         SET LOCAL jit = off"
+    )
+}
+
+/// oid, schema, name, kind, row security, system.
+pub(super) const RELATIONS: &str = "
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity,
+           n.nspname IN ('pg_catalog', 'information_schema')
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+       AND c.relpersistence <> 't'
+       AND n.nspname <> 'pg_toast'";
+
+/// Parent, child.
+pub(super) const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_inherits";
+
+/// Referenced, referencing, changes the referencing rows.
+pub(super) const FOREIGN_KEYS: &str = "
+    SELECT confrelid, conrelid, bool_or(confupdtype IN ('c', 'n', 'd') OR confdeltype IN ('c', 'n', 'd'))
+      FROM pg_constraint
+     WHERE contype = 'f'
+     GROUP BY 1, 2";
+
+/// View, relation read.
+pub(super) const VIEW_READS: &str = "
+    SELECT DISTINCT r.ev_class, d.refobjid
+      FROM pg_depend d
+      JOIN pg_rewrite r ON r.oid = d.objid
+     WHERE d.classid = 'pg_rewrite'::regclass
+       AND d.refclassid = 'pg_class'::regclass
+       AND r.ev_type = '1'
+       AND d.refobjid <> r.ev_class";
+
+/// Relations whose writes run more than PostgreSQL's own code: enabled triggers with a function of a user (clones at
+/// partitions too), rules but views' own, and defaults and checks that call a function of a user that is not
+/// immutable.
+pub(super) const WRITE_CODE: &str = "
+    SELECT tgrelid FROM pg_trigger WHERE tgenabled <> 'D' AND tgfoid >= 16384
+    UNION
+    SELECT ev_class FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled <> 'D' AND oid >= 16384
+    UNION
+    SELECT a.adrelid
+      FROM pg_depend d
+      JOIN pg_attrdef a ON a.oid = d.objid
+      JOIN pg_proc p ON p.oid = d.refobjid
+     WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_proc'::regclass
+       AND p.provolatile <> 'i' AND p.oid >= 16384
+    UNION
+    SELECT c.conrelid
+      FROM pg_depend d
+      JOIN pg_constraint c ON c.oid = d.objid
+      JOIN pg_proc p ON p.oid = d.refobjid
+     WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
+       AND p.provolatile <> 'i' AND p.oid >= 16384 AND c.conrelid <> 0";
+
+/// Relation, by a view's query (else by a policy), the function is immutable, it stands behind an operator: code of users
+/// that a read of the relation runs.
+pub(super) const READ_CODE: &str = "
+    WITH called AS (
+        SELECT d.classid, d.objid, p.provolatile = 'i' AS immutable, false AS operator
+          FROM pg_depend d
+          JOIN pg_proc p ON p.oid = d.refobjid
+         WHERE d.refclassid = 'pg_proc'::regclass AND p.oid >= 16384
+           AND d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass)
+        UNION
+        SELECT d.classid, d.objid, p.provolatile = 'i', true
+          FROM pg_depend d
+          JOIN pg_operator o ON o.oid = d.refobjid
+          JOIN pg_proc p ON p.oid = o.oprcode
+         WHERE d.refclassid = 'pg_operator'::regclass AND o.oid >= 16384
+           AND d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass))
+    SELECT r.ev_class, true, c.immutable, c.operator
+      FROM called c
+      JOIN pg_rewrite r ON r.oid = c.objid AND c.classid = 'pg_rewrite'::regclass
+     WHERE r.ev_type = '1'
+    UNION
+    SELECT l.polrelid, false, c.immutable, c.operator
+      FROM called c
+      JOIN pg_policy l ON l.oid = c.objid AND c.classid = 'pg_policy'::regclass";
+
+/// View, its query.
+pub(super) const VIEWS: &str = "
+    SELECT c.oid, pg_get_viewdef(c.oid)
+      FROM pg_class c
+     WHERE c.relkind = 'v' AND c.oid >= 16384 AND c.relpersistence <> 't'";
+
+/// Name, built in, the worst volatility, can be called as `row.name`.
+pub(super) const FUNCTIONS: &str = "
+    SELECT p.proname, p.oid < 16384 AND n.nspname IN ('pg_catalog', 'information_schema'),
+           max(CASE p.provolatile WHEN 'i' THEN 0 WHEN 's' THEN 1 ELSE 2 END),
+           coalesce(bool_or(p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1 AND t.typtype IN ('c', 'p', 'd')),
+                    false)
+      FROM pg_proc p
+      JOIN pg_namespace n ON n.oid = p.pronamespace
+      LEFT JOIN pg_type t ON t.oid = p.proargtypes[0]
+     GROUP BY 1, 2";
+
+/// Symbols of operators that a user defined with a function that is not immutable.
+pub(super) const OPERATORS: &str = "
+    SELECT DISTINCT o.oprname
+      FROM pg_operator o
+      JOIN pg_proc p ON p.oid = o.oprcode
+     WHERE o.oid >= 16384 AND p.provolatile <> 'i'";
+
+/// Oid, name, naming it is enough to refuse: types of users whose input or output is not immutable (enums, ranges,
+/// arrays and rows have PostgreSQL's own), and domains with a check that calls a function of a user; and PostgreSQL's
+/// own `timetz`, `time`, and the domains and arrays over all of these.
+pub(super) const TYPES: &str = "
+    WITH RECURSIVE unfixed AS (
+        SELECT t.oid, t.typname, t.typarray, t.oid >= 16384 AS by_user, t.oid = 'time'::regtype AS time, true AS column
+          FROM pg_type t
+          LEFT JOIN pg_proc i ON i.oid = t.typinput
+          LEFT JOIN pg_proc o ON o.oid = t.typoutput
+         WHERE t.typtype = 'b' AND t.typcategory <> 'A'
+           AND (t.oid IN ('timetz'::regtype, 'time'::regtype)
+                OR (i.oid >= 16384 AND i.provolatile <> 'i') OR (o.oid >= 16384 AND o.provolatile <> 'i'))
+        UNION
+        SELECT t.oid, t.typname, t.typarray, true, false, false
+          FROM pg_depend d
+          JOIN pg_constraint c ON c.oid = d.objid
+          JOIN pg_type t ON t.oid = c.contypid
+          JOIN pg_proc p ON p.oid = d.refobjid
+         WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
+           AND p.oid >= 16384 AND p.provolatile <> 'i'
+        UNION
+        SELECT t.oid, t.typname, t.typarray, t.oid >= 16384, u.time, u.column
+          FROM unfixed u
+          JOIN pg_type t ON t.oid = u.typarray OR (t.typtype = 'd' AND t.typbasetype = u.oid))
+    SELECT u.typname, u.by_user, u.time, u.column,
+           coalesce(array_agg(DISTINCT a.attrelid) FILTER (WHERE a.attrelid IS NOT NULL), '{}')
+      FROM unfixed u
+      LEFT JOIN pg_attribute a
+        ON a.atttypid = u.oid AND u.column AND a.attnum > 0 AND NOT a.attisdropped AND a.attrelid >= 16384
+     GROUP BY u.oid, 1, 2, 3, 4";
+
+/// Whether a cast uses a function of a user that is not immutable.
+pub(super) const CASTS: &str = "
+    SELECT EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc
+                    WHERE c.oid >= 16384 AND p.provolatile <> 'i')";
+
+/// One text that differs whenever a definition, a privilege or a role differs: counts, and sums of the transactions that
+/// wrote the rows. A new row always has a later transaction than those it replaces, so a sum can stay the same only
+/// when a count does not. `TRUNCATE` and its like write `pg_class` without a change of definition, so there the columns
+/// that matter are hashed. Temporary objects do not count.
+pub(super) const DIGEST: &str = "
+    WITH permanent AS (
+        SELECT oid, hashtextextended(concat_ws(' ', oid, relname, relnamespace, relkind, relowner, relacl, relnatts,
+                                               relrowsecurity, relforcerowsecurity, reloptions), 0) AS hash
+          FROM pg_class
+         WHERE relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND oid >= 16384)
+    SELECT concat_ws(' ',
+        (SELECT concat(count(*), ':', sum(hash)) FROM permanent),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_proc WHERE oid >= 16384),
+        (SELECT concat(count(*), ':', sum(r.xmin::text::int8)) FROM pg_rewrite r JOIN permanent c ON c.oid = r.ev_class),
+        (SELECT concat(count(*), ':', sum(t.xmin::text::int8)) FROM pg_trigger t JOIN permanent c ON c.oid = t.tgrelid),
+        (SELECT concat(count(*), ':', sum(k.xmin::text::int8)) FROM pg_constraint k
+          JOIN pg_namespace n ON n.oid = k.connamespace
+         WHERE k.oid >= 16384 AND n.nspname !~ '^pg_temp_'),
+        (SELECT concat(count(*), ':', sum(i.xmin::text::int8)) FROM pg_inherits i JOIN permanent c ON c.oid = i.inhrelid),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_policy),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_operator WHERE oid >= 16384),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_cast WHERE oid >= 16384),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_db_role_setting),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_auth_members),
+        (SELECT concat(count(*), ':', sum(hashtextextended(concat_ws(' ', rolname, rolsuper, rolinherit, rolbypassrls,
+                                                                     rolconfig), 0)))
+           FROM pg_roles))";
