@@ -4,6 +4,8 @@
 //! `cacheability` (only aggregates are kept) or `cacheability reads`, and `invalidation`, each with a search path after
 //! `in` when it is not `public`. `UPDATE_FIXTURES=1` rewrites the verdicts.
 
+#![allow(clippy::indexing_slicing, reason = "a malformed fixture fails the test")]
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -11,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tollgate::policy::{
-    CacheWhat, Cacheability, Catalog, Definitions, FunctionDefinition, Invalidation, RelationDefinition, RelationKind,
-    ViewDefinition, Volatility, cacheability, invalidation, search_path,
+    CacheWhat, Cacheability, Catalog, Definitions, FunctionDefinition, Invalidation, RelationDefinition,
+    RelationKind, ViewDefinition, Volatility, cacheability, invalidation, search_path,
 };
 use tollgate::sql::{Analysis, Backslash, Statement};
 
@@ -31,11 +33,20 @@ impl Described {
         let text = fs::read_to_string(folder().join("catalog.txt")).expect("the catalog");
         let mut definitions = Definitions::default();
         let mut oids = HashMap::new();
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             describe(line, &mut definitions, &mut oids);
         }
-        let names = oids.iter().map(|(name, oid)| (*oid, name.trim_start_matches("public.").to_owned())).collect();
-        Self { catalog: Catalog::new(definitions, 1), names }
+        let names = oids
+            .iter()
+            .map(|(name, oid)| (*oid, name.trim_start_matches("public.").to_owned()))
+            .collect();
+        Self {
+            catalog: Catalog::new(definitions, 1),
+            names,
+        }
     }
 
     fn name(&self, oids: &[u32]) -> String {
@@ -90,18 +101,26 @@ fn describe(line: &str, definitions: &mut Definitions, oids: &mut HashMap<String
                 "volatile" => Volatility::Volatile,
                 other => panic!("no such volatility: {other}"),
             };
-            definitions.functions.extend(words[2..].iter().map(|name| FunctionDefinition {
-                name: (*name).into(),
-                builtin: origin == "builtin",
-                volatility,
-                attribute: false,
-            }));
+            definitions
+                .functions
+                .extend(words[2..].iter().map(|name| FunctionDefinition {
+                    name: (*name).into(),
+                    builtin: origin == "builtin",
+                    volatility,
+                    attribute: false,
+                }));
         }
         kind => relation(kind, &words, line, definitions, oids),
     }
 }
 
-fn relation(kind: &str, words: &[&str], line: &str, definitions: &mut Definitions, oids: &mut HashMap<String, u32>) {
+fn relation(
+    kind: &str,
+    words: &[&str],
+    line: &str,
+    definitions: &mut Definitions,
+    oids: &mut HashMap<String, u32>,
+) {
     let oid: u32 = words[1].parse().expect("an oid");
     let (schema, name) = words[2].split_once('.').expect("SCHEMA.NAME");
     oids.insert(words[2].to_owned(), oid);
@@ -155,13 +174,22 @@ struct Case {
 }
 
 fn cases(text: &str) -> Vec<Case> {
-    let blocks = text.split("\n\n").map(|block| block.trim_matches('\n')).filter(|block| !block.is_empty());
+    let blocks = text
+        .split("\n\n")
+        .map(|block| block.trim_matches('\n'))
+        .filter(|block| !block.is_empty());
     blocks
         .map(|block| {
-            let start = block.lines().take_while(|line| line.starts_with('#')).map(|line| line.len() + 1).sum::<usize>();
+            let start = block
+                .lines()
+                .take_while(|line| line.starts_with('#'))
+                .map(|line| line.len() + 1)
+                .sum::<usize>();
             let (comments, rest) = block.split_at(start.min(block.len()));
             let (head, expected) = rest.split_once("\n----").unwrap_or((rest, ""));
-            let (directive, text) = head.split_once('\n').unwrap_or_else(|| panic!("a case without a text:\n{block}"));
+            let (directive, text) = head
+                .split_once('\n')
+                .unwrap_or_else(|| panic!("a case without a text:\n{block}"));
             Case {
                 comments: comments.to_owned(),
                 directive: directive.to_owned(),
@@ -186,7 +214,13 @@ fn verdicts_are_as_written() {
     for file in files {
         let text = fs::read_to_string(&file).expect("a fixture");
         let mut blocks = Vec::new();
-        for Case { comments, directive, text, expected } in cases(&text) {
+        for Case {
+            comments,
+            directive,
+            text,
+            expected,
+        } in cases(&text)
+        {
             count += 1;
             let analysis = Analysis::of(text.as_bytes(), Backslash::Literal);
             let found: Vec<String> = analysis
@@ -196,7 +230,12 @@ fn verdicts_are_as_written() {
                 .collect();
             let found = found.join("\n");
             if found != expected {
-                writeln!(wrong, "{}\n{directive}\n{text}\n-{expected}\n+{found}\n", file.display()).expect("text");
+                writeln!(
+                    wrong,
+                    "{}\n{directive}\n{text}\n-{expected}\n+{found}\n",
+                    file.display()
+                )
+                .expect("text");
             }
             if let Some(before) = seen.insert(format!("{directive}\n{text}"), file.clone()) {
                 panic!("twice, in {} and {}:\n{text}", before.display(), file.display());

@@ -126,7 +126,7 @@ fn shape_obstacle(statement: &Statement) -> Option<BypassReason> {
     if statement.locking {
         return Some(BypassReason::Locking);
     }
-    has_word(statement, "explain").then_some(BypassReason::Explain)
+    has_function(statement, "explain").then_some(BypassReason::Explain)
 }
 
 /// What the statement calls and names, relations apart; views' definitions are judged by it too.
@@ -152,8 +152,7 @@ pub(super) fn statement_obstacle(statement: &Statement, catalog: &Catalog) -> Op
                 .then_some(BypassReason::UserOperator)
         })
         .or_else(|| {
-            // `x::time AT TIME ZONE 'z'` takes the zone's offset of today
-            (has_function(statement, "time") && has_word(statement, "zone")).then_some(BypassReason::Moment)
+            (has_function(statement, "time") && names_a_zone(statement)).then_some(BypassReason::Moment)
         })
 }
 
@@ -174,8 +173,12 @@ fn relation_obstacle(relation: &Relation, statement: &Statement) -> Option<Bypas
     if relation.obstacle.is_some() {
         return relation.obstacle;
     }
-    let zoned = relation.time_columns && (has_word(statement, "zone") || has_function(statement, "timezone"));
-    zoned.then_some(BypassReason::Moment)
+    (relation.time_columns && names_a_zone(statement)).then_some(BypassReason::Moment)
+}
+
+/// Whether a time of day may be moved to a zone, which takes the zone's offset of today.
+pub(super) fn names_a_zone(statement: &Statement) -> bool {
+    has_function(statement, "timezone") || has_word(statement, "zone")
 }
 
 fn has_word(statement: &Statement, word: &str) -> bool {

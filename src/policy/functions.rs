@@ -342,11 +342,12 @@ impl Functions {
     pub(super) fn may_write(&self, name: &FunctionName) -> bool {
         match self.class(name) {
             None => {
-                // keyword calls and syntax have no row in pg_proc
+                // keyword calls and syntax have no row in pg_proc; `explain` marks the command
                 let text: &str = &name.name;
-                let known = [SYNTAX, MOMENT, SESSION]
-                    .iter()
-                    .any(|names| names.contains(&text));
+                let known = text == "explain"
+                    || [SYNTAX, MOMENT, SESSION]
+                        .iter()
+                        .any(|names| names.contains(&text));
                 !(name.schema.is_none() && known)
             }
             Some(FunctionClass::UserOther) => true,

@@ -58,9 +58,6 @@ pub fn invalidation(
 
 /// Statements that use what lives in one backend session.
 fn session(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<str>]) -> Invalidation {
-    if !statement.writes.is_empty() && statement.pin.is_some() {
-        return written(statement, catalog, search_path);
-    }
     match statement.pin {
         Some(PinReason::Unparsed) => Invalidation::Everything,
         // PREPARE and DEALLOCATE run nothing; EXECUTE runs what is not known
@@ -91,7 +88,12 @@ fn session(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<
             | PinReason::Role
             | PinReason::Setting,
         )
-        | None => called(statement, catalog, search_path),
+        | None
+            if statement.writes.is_empty() =>
+        {
+            called(statement, catalog, search_path)
+        }
+        Some(_) | None => written(statement, catalog, search_path),
     }
 }
 

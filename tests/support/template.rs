@@ -85,6 +85,7 @@ fn create(programs: &Path, account: &Account, data: &Path) {
     let mut command = Command::new(programs.join("initdb"));
     command.args([
         "--no-sync",
+        "--wal-segsize=1",
         "--no-locale",
         "-E",
         "UTF8",

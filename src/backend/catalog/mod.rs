@@ -3,8 +3,9 @@
 //! [`CatalogSource`] reads one snapshot, [`CatalogWatch`] keeps one current. Neither carries a client's statements.
 
 mod queries;
+mod rows;
 mod source;
 mod watch;
 
-pub use source::{CatalogAddress, CatalogError, CatalogSettings, CatalogSource, ViewFacts, ViewReader};
+pub use source::{CatalogAddress, CatalogError, CatalogSettings, CatalogSource, Snapshot};
 pub use watch::{CatalogWatch, WatchSettings};

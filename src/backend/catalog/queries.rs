@@ -118,15 +118,15 @@ pub(super) const OPERATORS: &str = "
 /// own `timetz`, `time`, and the domains and arrays over all of these.
 pub(super) const TYPES: &str = "
     WITH RECURSIVE unfixed AS (
-        SELECT t.oid, t.typname, t.oid >= 16384 AS by_user, t.oid = 'time'::regtype AS time, true AS column
+        SELECT t.oid, t.typname, t.typarray, t.oid >= 16384 AS by_user, t.oid = 'time'::regtype AS time, true AS column
           FROM pg_type t
           LEFT JOIN pg_proc i ON i.oid = t.typinput
           LEFT JOIN pg_proc o ON o.oid = t.typoutput
-         WHERE t.oid IN ('timetz'::regtype, 'time'::regtype)
-            OR (t.oid >= 16384 AND t.typtype = 'b'
-                AND ((i.oid >= 16384 AND i.provolatile <> 'i') OR (o.oid >= 16384 AND o.provolatile <> 'i')))
+         WHERE t.typtype = 'b' AND t.typcategory <> 'A'
+           AND (t.oid IN ('timetz'::regtype, 'time'::regtype)
+                OR (i.oid >= 16384 AND i.provolatile <> 'i') OR (o.oid >= 16384 AND o.provolatile <> 'i'))
         UNION
-        SELECT t.oid, t.typname, true, false, false
+        SELECT t.oid, t.typname, t.typarray, true, false, false
           FROM pg_depend d
           JOIN pg_constraint c ON c.oid = d.objid
           JOIN pg_type t ON t.oid = c.contypid
@@ -134,9 +134,9 @@ pub(super) const TYPES: &str = "
          WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
            AND p.oid >= 16384 AND p.provolatile <> 'i'
         UNION
-        SELECT t.oid, t.typname, t.oid >= 16384, u.time, u.column
+        SELECT t.oid, t.typname, t.typarray, t.oid >= 16384, u.time, u.column
           FROM unfixed u
-          JOIN pg_type t ON t.typbasetype = u.oid OR (t.typelem = u.oid AND t.typcategory = 'A'))
+          JOIN pg_type t ON t.oid = u.typarray OR (t.typtype = 'd' AND t.typbasetype = u.oid))
     SELECT u.typname, u.by_user, u.time, u.column,
            coalesce(array_agg(DISTINCT a.attrelid) FILTER (WHERE a.attrelid IS NOT NULL), '{}')
       FROM unfixed u

@@ -5,7 +5,6 @@
 //! its transaction has ended and before its client hears of it; from then until a load that began later has finished,
 //! there is no current catalog, and nothing is kept.
 
-use std::error::Error as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -184,8 +183,11 @@ async fn follow(shared: Arc<Shared>, source: CatalogSource, settings: WatchSetti
             Ok(()) => failures = 0,
             Err(error) => {
                 failures = failures.saturating_add(1);
-                tracing::warn!(error = %error, cause = error.source().map(tracing::field::display), failures,
-                    "could not read the catalog");
+                tracing::warn!(
+                    error = error.with_causes(),
+                    failures,
+                    "could not follow the catalog"
+                );
                 shared.note(Some(error));
             }
         }

@@ -64,7 +64,7 @@ fn what_is_not_known_to_be_safe_is_refused_with_its_reason() {
         ("events", "count", "ctid", R::SystemColumn),
         ("events", "count", "tablesample", R::Sample),
         ("events", "count", "lucky_number", R::UserType),
-        ("events", "count", "explain", R::Explain),
+        ("events", "count explain", "", R::Explain),
         ("shifts", "count", "at time zone", R::Moment),
         ("shifts", "timezone", "", R::Moment),
         ("events", "time", "time zone", R::Moment),

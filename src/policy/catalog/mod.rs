@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 pub use search_path::search_path;
 
 use self::graph::Graph;
-use super::cacheability::statement_obstacle;
+use super::cacheability::{names_a_zone, statement_obstacle};
 use super::functions::{FunctionDefinition, Functions};
 use super::reason::BypassReason;
 use crate::sql::{RelationName, Statement, StatementKind};
@@ -179,11 +179,20 @@ impl Catalog {
             types: types.into_iter().collect(),
             hidden_user_code,
         };
+        let by_oid: HashMap<u32, &RelationDefinition> = rows.iter().map(|row| (row.oid, row)).collect();
         let verdicts: HashMap<u32, BypassReason> = views
             .iter()
-            .filter_map(|view| catalog.view_obstacle(view).map(|reason| (view.oid, reason)))
+            .filter_map(|view| {
+                let reached = catalog.graph.reached_by_read(view.oid);
+                let times = reached
+                    .iter()
+                    .filter_map(|oid| by_oid.get(oid))
+                    .any(|row| row.time_columns);
+                catalog
+                    .view_obstacle(view, times)
+                    .map(|reason| (view.oid, reason))
+            })
             .collect();
-        let by_oid: HashMap<u32, &RelationDefinition> = rows.iter().map(|row| (row.oid, row)).collect();
         let analyzed: HashSet<u32> = views.iter().map(|view| view.oid).collect();
         let relations = rows
             .iter()
@@ -288,7 +297,8 @@ impl Catalog {
         self.types.contains(name)
     }
 
-    fn view_obstacle(&self, view: &ViewDefinition) -> Option<BypassReason> {
+    /// Why a view's own text forbids to keep what it reads; `times` when it can see columns of type `time`.
+    fn view_obstacle(&self, view: &ViewDefinition, times: bool) -> Option<BypassReason> {
         if let Some(reason) = view.user_code {
             return Some(reason);
         }
@@ -298,7 +308,7 @@ impl Catalog {
         if query.kind != StatementKind::Read {
             return Some(BypassReason::ViewNotUnderstood);
         }
-        if view.moment_literal {
+        if view.moment_literal || (times && names_a_zone(query)) {
             return Some(BypassReason::Moment);
         }
         // relations that come with PostgreSQL are not in the recorded dependencies; everything else is, and qualified

@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use std::ptr::from_ref;
 
 use sqlparser::ast::{
-    Distinct, DuplicateTreatment, Expr, FromTable, Function, FunctionArguments, GroupByExpr, Ident,
-    ObjectName, Query, Select, SelectFlavor, SelectInto, SetExpr, Statement as Tree, TableFactor,
-    TableObject, TableWithJoins, TrimWhereField, Visit, Visitor,
+    ArrayElemTypeDef, DataType, Distinct, DuplicateTreatment, Expr, FromTable, Function, FunctionArguments,
+    GroupByExpr, Ident, ObjectName, Query, Select, SelectFlavor, SelectInto, SetExpr, Statement as Tree,
+    TableFactor, TableObject, TableWithJoins, TimezoneInfo, TrimWhereField, Visit, Visitor,
 };
 
 use crate::sql::facts::{Draft, relation};
@@ -229,6 +229,26 @@ impl Walk {
         }
     }
 
+    /// Casts to a time of day count as calls of the functions that PostgreSQL has for them: their result can depend on
+    /// the time zone's offset of today.
+    fn cast(&mut self, data_type: &DataType) {
+        let mut data_type = data_type;
+        while let DataType::Array(
+            ArrayElemTypeDef::SquareBracket(element, _)
+            | ArrayElemTypeDef::AngleBracket(element)
+            | ArrayElemTypeDef::Parenthesis(element),
+        ) = data_type
+        {
+            data_type = element;
+        }
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the parser knows a hundred types")]
+        match data_type {
+            DataType::Time(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => self.draft.calls("timetz"),
+            DataType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => self.draft.calls("time"),
+            _ => {}
+        }
+    }
+
     fn into(&mut self, into: &SelectInto) -> Flow {
         self.draft.kind = StatementKind::Write;
         if into.temporary {
@@ -417,6 +437,8 @@ impl Visitor for Walk {
             Expr::Identifier(ident) => self.keyword_function(ident),
             Expr::Extract { .. } => self.draft.calls("extract"),
             Expr::AtTimeZone { .. } => self.draft.calls("timezone"),
+            Expr::Cast { data_type, .. } => self.cast(data_type),
+            Expr::TypedString(literal) => self.cast(&literal.data_type),
             Expr::Ceil { .. } => self.draft.calls("ceil"),
             Expr::Floor { .. } => self.draft.calls("floor"),
             Expr::Position { .. } => self.draft.calls("position"),
