@@ -12,9 +12,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tollgate::config::CacheWhat;
 use tollgate::policy::{
-    CacheWhat, Cacheability, Catalog, Definitions, FunctionDefinition, Invalidation, RelationDefinition,
-    RelationKind, ViewDefinition, Volatility, cacheability, invalidation, search_path,
+    Cacheability, Catalog, Definitions, FunctionDefinition, Invalidation, RelationDefinition, RelationKind,
+    ViewDefinition, Volatility, cacheability, invalidation, search_path,
 };
 use tollgate::sql::{Analysis, Backslash, Statement};
 

@@ -60,7 +60,11 @@ impl CancelGate {
                 return Poll::Ready(());
             }
             self.waker.register(cx.waker());
-            if self.clear() { Poll::Ready(()) } else { Poll::Pending }
+            if self.clear() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -98,5 +102,7 @@ pub async fn cancel(target: &CancelTarget, patience: Duration) -> Result<(), Bac
         drop(transport.read(&mut rest).await);
         Ok(())
     };
-    tokio::time::timeout(patience, send).await.map_err(|_| BackendError::Slow(patience))?
+    tokio::time::timeout(patience, send)
+        .await
+        .map_err(|_| BackendError::Slow(patience))?
 }

@@ -72,7 +72,10 @@ pub struct Connector {
 impl Connector {
     /// Along `route`, each one registered with `servers`.
     pub fn new(route: Route, servers: Arc<Servers>) -> Self {
-        Self { route: ArcSwap::from_pointee(route), servers }
+        Self {
+            route: ArcSwap::from_pointee(route),
+            servers,
+        }
     }
 
     /// Takes another route for the connections to come.
@@ -105,7 +108,8 @@ impl Connector {
         let mut reported = BTreeMap::new();
         let mut cancel_key = None;
         loop {
-            let Some(header) = wire::header(&received, MAX_LOGIN_FRAME)?.filter(|header| received.len() >= header.len)
+            let Some(header) =
+                wire::header(&received, MAX_LOGIN_FRAME)?.filter(|header| received.len() >= header.len)
             else {
                 if stream.read_buf(&mut received).await.map_err(BackendError::Lost)? == 0 {
                     return Err(BackendError::Closed);
@@ -135,15 +139,22 @@ impl Connector {
             }
         }
         let key_of_cancel = cancel_key.ok_or(wire::WireError::Malformed("login without a cancel key"))?;
-        let registered = self.servers.register(key.clone(), key_of_cancel.id, Instant::now());
+        let registered = self
+            .servers
+            .register(key.clone(), key_of_cancel.id, Instant::now());
         let cancel = CancelTarget {
             address: route.address.clone(),
             tls: route.tls.clone(),
             key: key_of_cancel,
             gate: Arc::new(CancelGate::default()),
         };
-        let mut connection =
-            Connection::new(LoggedIn { stream, received, parameters: reported, cancel, registered });
+        let mut connection = Connection::new(LoggedIn {
+            stream,
+            received,
+            parameters: reported,
+            cancel,
+            registered,
+        });
         connection.learn_search_path().await?;
         Ok(connection)
     }

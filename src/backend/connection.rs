@@ -195,11 +195,24 @@ impl Connection {
             if len == 0 {
                 return Ok(None);
             }
-            self.passing = (left > len).then_some(Passing { tag, left: left - len, fate });
+            self.passing = (left > len).then_some(Passing {
+                tag,
+                left: left - len,
+                fate,
+            });
             self.scanned += len;
-            return Ok(Some(Piece { tag, start, end: start + len, head: false, whole: false, fate }));
+            return Ok(Some(Piece {
+                tag,
+                start,
+                end: start + len,
+                head: false,
+                whole: false,
+                fate,
+            }));
         }
-        let Some(header) = wire::header(waiting, MAX_FRAME)? else { return Ok(None) };
+        let Some(header) = wire::header(waiting, MAX_FRAME)? else {
+            return Ok(None);
+        };
         let whole = waiting.len() >= header.len;
         if !whole && !passes(header.tag) && header.len <= MAX_INSPECTED {
             return Ok(None);
@@ -209,9 +222,20 @@ impl Connection {
         }
         let fate = self.replies.seen(header.tag)?;
         let len = header.len.min(waiting.len());
-        self.passing = (!whole).then(|| Passing { tag: header.tag, left: header.len - len, fate });
+        self.passing = (!whole).then(|| Passing {
+            tag: header.tag,
+            left: header.len - len,
+            fate,
+        });
         self.scanned += len;
-        Ok(Some(Piece { tag: header.tag, start, end: start + len, head: true, whole, fate }))
+        Ok(Some(Piece {
+            tag: header.tag,
+            start,
+            end: start + len,
+            head: true,
+            whole,
+            fate,
+        }))
     }
 
     /// Whether more may be received: what the client has not taken yet is bounded.
@@ -262,7 +286,9 @@ impl Connection {
     ///
     /// As the socket has them.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BackendError>> {
-        Pin::new(&mut self.stream).poll_flush(cx).map_err(BackendError::Lost)
+        Pin::new(&mut self.stream)
+            .poll_flush(cx)
+            .map_err(BackendError::Lost)
     }
 
     /// Whether nothing came while nobody used it. Does not wait.
@@ -291,7 +317,9 @@ impl Connection {
 
     /// Learns what the login's search path is.
     pub(super) async fn learn_search_path(&mut self) -> Result<(), BackendError> {
-        let rows = self.run_own("SELECT pg_catalog.current_setting('search_path')").await?;
+        let rows = self
+            .run_own("SELECT pg_catalog.current_setting('search_path')")
+            .await?;
         self.search_path = rows.unwrap_or_default().into();
         Ok(())
     }
@@ -326,7 +354,10 @@ impl Connection {
     }
 
     async fn finish_own(&mut self) -> Result<Option<String>, BackendError> {
-        self.stream.write_all_buf(&mut self.to_send).await.map_err(BackendError::Lost)?;
+        self.stream
+            .write_all_buf(&mut self.to_send)
+            .await
+            .map_err(BackendError::Lost)?;
         self.stream.flush().await.map_err(BackendError::Lost)?;
         let (mut field, mut refused) = (None, None);
         while !self.replies.settled() {

@@ -94,9 +94,10 @@ impl ClientError for BackendError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } | Self::Slow(_) => Some("Is the warehouse running?".to_owned()),
-            Self::NoTls(_) | Self::Tls { .. } | Self::Login(_) => {
-                Some("The administrator of the gateway should look at \"tls\" and \"login\" of its configuration.".to_owned())
-            }
+            Self::NoTls(_) | Self::Tls { .. } | Self::Login(_) => Some(
+                "The administrator of the gateway should look at \"tls\" and \"login\" of its configuration."
+                    .to_owned(),
+            ),
             Self::Refused { .. } | Self::Wire(_) | Self::Unexpected(_) | Self::Closed | Self::Lost(_) => None,
         }
     }

@@ -106,7 +106,9 @@ impl Replies {
         if matches!(tag, b'N' | b'S' | b'A') {
             return Ok(Fate::Relay);
         }
-        let Some(&(asked, asker)) = self.queue.front() else { return self.seen_unasked(tag) };
+        let Some(&(asked, asker)) = self.queue.front() else {
+            return self.seen_unasked(tag);
+        };
         let fate = match asker {
             Asker::Client => Fate::Relay,
             Asker::Gateway => Fate::Hide,

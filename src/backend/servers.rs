@@ -78,7 +78,10 @@ impl Servers {
             session: AtomicU64::new(0),
         });
         self.cards().insert(id, Arc::clone(&card));
-        Registered { card, servers: Arc::clone(self) }
+        Registered {
+            card,
+            servers: Arc::clone(self),
+        }
     }
 
     /// Every card, oldest first.

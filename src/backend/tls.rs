@@ -16,7 +16,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 /// PEM that holds no certificate, or one that is not an authority.
 pub fn client_config(authorities: Option<&str>) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let config = match authorities {
         Some(pem) => {
             let mut roots = RootCertStore::empty();
@@ -24,7 +25,9 @@ pub fn client_config(authorities: Option<&str>) -> Result<Arc<ClientConfig>, Err
                 roots.add(certificate.map_err(|error| Error::General(error.to_string()))?)?;
             }
             if roots.is_empty() {
-                return Err(Error::General("no certificate in the file of authorities".to_owned()));
+                return Err(Error::General(
+                    "no certificate in the file of authorities".to_owned(),
+                ));
             }
             builder.with_root_certificates(roots).with_no_client_auth()
         }
@@ -58,7 +61,12 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -67,7 +75,12 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

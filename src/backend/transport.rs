@@ -36,18 +36,26 @@ impl Transport {
     ///
     /// The address does not resolve or answer, or the server has no TLS or the wrong certificate.
     pub async fn connect(address: &Address, tls: Option<&Arc<ClientConfig>>) -> Result<Self, BackendError> {
-        let unreachable = |source| BackendError::Unreachable { address: address.to_string(), source };
+        let unreachable = |source| BackendError::Unreachable {
+            address: address.to_string(),
+            source,
+        };
         let (host, port) = match address {
             Address::Tcp { host, port } => (host.as_str(), *port),
             Address::Unix { .. } => {
                 let path = address.socket().unwrap_or_default();
-                return UnixStream::connect(path).await.map(Self::Unix).map_err(unreachable);
+                return UnixStream::connect(path)
+                    .await
+                    .map(Self::Unix)
+                    .map_err(unreachable);
             }
         };
         let mut stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         SockRef::from(&stream).set_keepalive(true).map_err(unreachable)?;
-        let Some(tls) = tls else { return Ok(Self::Tcp(stream)) };
+        let Some(tls) = tls else {
+            return Ok(Self::Tcp(stream));
+        };
         stream.write_all(&SSL_REQUEST).await.map_err(unreachable)?;
         // one byte and no more: what came with it in clear must not be taken for what TLS protects
         let mut answer = [0; 1];
@@ -57,9 +65,13 @@ impl Transport {
         }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| unreachable(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|source| {
-            BackendError::Tls { address: address.to_string(), source }
-        })?;
+        let stream = TlsConnector::from(Arc::clone(tls))
+            .connect(name, stream)
+            .await
+            .map_err(|source| BackendError::Tls {
+                address: address.to_string(),
+                source,
+            })?;
         Ok(Self::Tls(Box::new(stream)))
     }
 

@@ -1,1 +1,29 @@
-//! placeholder
+//! One request's way: what it asks, what may answer it, and the bytes in both directions.
+//!
+//! `session.rs` is the table of contents: plan, look into the cache, admit, bind, run, settle.
+
+mod client;
+mod error;
+mod facts;
+mod gateway;
+mod local;
+mod lookup;
+mod observe;
+mod own;
+mod relay;
+mod replay;
+mod run;
+mod serve;
+mod session;
+mod sessions;
+mod settle;
+mod writes;
+
+pub use client::Client;
+pub use error::ServeError;
+pub use gateway::{
+    Backend, Database, Gateway, GatewayError, Greeting, Member, Realm, ReloadError, Team, Verdicts,
+};
+pub use local::{Answer, Commands, answer_extended, answer_simple};
+pub use session::{Identity, Session};
+pub use sessions::{Activity, Login, SessionCard, Sessions, Signals};

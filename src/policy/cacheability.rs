@@ -4,18 +4,8 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, Relation};
 use super::reason::BypassReason;
+use crate::config::CacheWhat;
 use crate::sql::{Statement, StatementKind};
-
-/// What the configuration lets the cache keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CacheWhat {
-    /// Reads with `GROUP BY`, `DISTINCT` or an aggregate function.
-    Aggregates,
-    /// All reads.
-    Reads,
-    /// Nothing.
-    Off,
-}
 
 /// The verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ mod reason;
 #[cfg(test)]
 mod samples;
 
-pub use cacheability::{CacheWhat, Cacheability, MAX_TAGS, RESULT_SETTINGS, cacheability};
+pub use cacheability::{Cacheability, MAX_TAGS, RESULT_SETTINGS, cacheability};
 pub use catalog::{
     Catalog, Definitions, Relation, RelationDefinition, RelationKind, ViewDefinition, WriteClosure,
     search_path,

@@ -80,7 +80,9 @@ impl Collector {
     pub fn collect(&mut self, buf: &[u8]) -> Result<Collected, WireError> {
         loop {
             let rest = buf.get(self.scanned..).unwrap_or_default();
-            let Some(header) = wire::header(rest, MAX_FRAME)? else { return Ok(Collected::More) };
+            let Some(header) = wire::header(rest, MAX_FRAME)? else {
+                return Ok(Collected::More);
+            };
             let tag = FrontendTag::try_from(header.tag)?;
             let (start, end) = (self.scanned, self.scanned + header.len);
             if self.frames.is_empty() {
@@ -88,7 +90,10 @@ impl Collector {
                     FrontendTag::Terminate => return Ok(Collected::Terminate),
                     FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => {
                         let len = header.len.min(rest.len());
-                        return Ok(Collected::Stray { len, left: header.len - len });
+                        return Ok(Collected::Stray {
+                            len,
+                            left: header.len - len,
+                        });
                     }
                     FrontendTag::Query
                     | FrontendTag::Parse
@@ -102,7 +107,10 @@ impl Collector {
                 }
             } else if matches!(
                 tag,
-                FrontendTag::Terminate | FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail
+                FrontendTag::Terminate
+                    | FrontendTag::CopyData
+                    | FrontendTag::CopyDone
+                    | FrontendTag::CopyFail
             ) {
                 // what stands before it is sent first
                 return Ok(self.take(start, Ending::Full));
@@ -111,8 +119,17 @@ impl Collector {
                 if !self.frames.is_empty() {
                     return Ok(self.take(start, Ending::Full));
                 }
-                self.frames.push(FrameSpan { tag, start, end: buf.len() });
-                return Ok(self.take(buf.len(), Ending::Long { left: end - buf.len().min(end) }));
+                self.frames.push(FrameSpan {
+                    tag,
+                    start,
+                    end: buf.len(),
+                });
+                return Ok(self.take(
+                    buf.len(),
+                    Ending::Long {
+                        left: end - buf.len().min(end),
+                    },
+                ));
             }
             if rest.len() < header.len {
                 return Ok(Collected::More);
@@ -157,7 +174,11 @@ impl Collector {
 
     fn take(&mut self, len: usize, ending: Ending) -> Collected {
         self.scanned = 0;
-        Collected::Request(Request { frames: std::mem::take(&mut self.frames), len, ending })
+        Collected::Request(Request {
+            frames: std::mem::take(&mut self.frames),
+            len,
+            ending,
+        })
     }
 }
 
@@ -182,8 +203,11 @@ mod tests {
             match collector.collect(&bytes[at..]) {
                 Ok(Collected::More) => break,
                 Ok(Collected::Request(request)) => {
-                    let letters: String =
-                        request.frames.iter().map(|frame| char::from(bytes[at + frame.start])).collect();
+                    let letters: String = request
+                        .frames
+                        .iter()
+                        .map(|frame| char::from(bytes[at + frame.start]))
+                        .collect();
                     said.push(format!("{letters}:{:?}", request.ending));
                     at += request.len;
                 }
@@ -229,10 +253,16 @@ mod tests {
     #[test]
     fn a_long_message_is_streamed() {
         let long = frame(b'Q', MAX_HELD);
-        assert_eq!(transcript(&long[..100]), format!("Q:Long {{ left: {} }}", long.len() - 100));
+        assert_eq!(
+            transcript(&long[..100]),
+            format!("Q:Long {{ left: {} }}", long.len() - 100)
+        );
         let mut batch = frame(b'P', 3);
         batch.extend(&long[..10]);
-        assert_eq!(transcript(&batch), format!("P:Full Q:Long {{ left: {} }}", long.len() - 10));
+        assert_eq!(
+            transcript(&batch),
+            format!("P:Full Q:Long {{ left: {} }}", long.len() - 10)
+        );
         let many: Vec<u8> = (0..20).flat_map(|_| frame(b'B', MAX_HELD / 10)).collect();
         assert_eq!(transcript(&many), "BBBBBBBBBB:Full BBBBBBBBBB:Full");
         assert_eq!(transcript(b"Q\0\0\0\x01"), "invalid message length 1");

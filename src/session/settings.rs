@@ -92,11 +92,19 @@ impl Settings {
         for name in from.0.keys().filter(|name| !self.0.contains_key(*name)) {
             sql.push_str(&format!("RESET {name};"));
         }
-        for (name, value) in self.0.iter().filter(|(name, value)| from.0.get(*name) != Some(*value)) {
+        for (name, value) in self
+            .0
+            .iter()
+            .filter(|(name, value)| from.0.get(*name) != Some(*value))
+        {
             sql.push_str(&match value {
                 SettingValue::Sql(text) => format!("SET {name} TO {text};"),
                 SettingValue::Plain(text) => {
-                    format!("SELECT pg_catalog.set_config({}, {}, false);", literal(name), literal(text))
+                    format!(
+                        "SELECT pg_catalog.set_config({}, {}, false);",
+                        literal(name),
+                        literal(text)
+                    )
                 }
             });
         }
@@ -105,7 +113,10 @@ impl Settings {
 
     /// Appends what a cached result depends on, so that different settings give different bytes.
     pub fn scope_into(&self, out: &mut Vec<u8>) {
-        let parts = self.0.iter().filter(|(name, _)| !WITHOUT_EFFECT_ON_RESULTS.contains(&&***name));
+        let parts = self
+            .0
+            .iter()
+            .filter(|(name, _)| !WITHOUT_EFFECT_ON_RESULTS.contains(&&***name));
         for (name, value) in parts {
             let (form, text) = match value {
                 SettingValue::Plain(text) => (b'p', text),
@@ -123,7 +134,11 @@ impl Settings {
 /// `text` as a string literal that is read the same whether or not backslashes escape.
 fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if doubled.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +162,21 @@ mod tests {
         let utc = settings(&[("timezone", "'UTC'"), ("search_path", "a, b")]);
         for (to, from, sql) in [
             (&utc, Some(utc.clone()), ""),
-            (&utc, Some(settings(&[("timezone", "'UTC'")])), "SET search_path TO a, b;"),
-            (&Settings::default(), Some(utc.clone()), "RESET search_path;RESET timezone;"),
-            (&utc, None, "RESET ALL;SET search_path TO a, b;SET timezone TO 'UTC';"),
+            (
+                &utc,
+                Some(settings(&[("timezone", "'UTC'")])),
+                "SET search_path TO a, b;",
+            ),
+            (
+                &Settings::default(),
+                Some(utc.clone()),
+                "RESET search_path;RESET timezone;",
+            ),
+            (
+                &utc,
+                None,
+                "RESET ALL;SET search_path TO a, b;SET timezone TO 'UTC';",
+            ),
             (
                 &settings(&[("search_path", "=it's, \\b")]),
                 Some(Settings::default()),
@@ -170,6 +197,9 @@ mod tests {
         assert_eq!(scope(&[("application_name", "=psql")]), scope(&[]));
         assert_ne!(scope(&[("timezone", "'UTC'")]), scope(&[("timezone", "UTC")]));
         assert_ne!(scope(&[("a", "bc")]), scope(&[("ab", "c")]));
-        assert_ne!(scope(&[("search_path", "=a, b")]), scope(&[("search_path", "a, b")]));
+        assert_ne!(
+            scope(&[("search_path", "=a, b")]),
+            scope(&[("search_path", "a, b")])
+        );
     }
 }

@@ -57,7 +57,9 @@ impl ClientError for StartupError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Options(_) => Some("Only \"-c name=value\" and \"--name=value\" are understood.".to_owned()),
+            Self::Options(_) => {
+                Some("Only \"-c name=value\" and \"--name=value\" are understood.".to_owned())
+            }
             Self::Replication => Some("Connect to the server itself for replication.".to_owned()),
             Self::NoUser | Self::Name(_) => None,
         }
@@ -135,7 +137,9 @@ impl StartupRequest {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), StartupError> {
         let sound = !name.is_empty()
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
         if !sound {
             return Err(StartupError::Name(name.to_owned()));
         }
@@ -143,10 +147,17 @@ impl StartupRequest {
             // as `pg_clean_ascii` and NAMEDATALEN have it
             self.application_name = value
                 .chars()
-                .flat_map(|c| if matches!(c, ' '..='~') { vec![c] } else { vec!['?'; c.len_utf8()] })
+                .flat_map(|c| {
+                    if matches!(c, ' '..='~') {
+                        vec![c]
+                    } else {
+                        vec!['?'; c.len_utf8()]
+                    }
+                })
                 .take(63)
                 .collect();
-            self.settings.set(name, SettingValue::Plain(self.application_name.as_str().into()));
+            self.settings
+                .set(name, SettingValue::Plain(self.application_name.as_str().into()));
             return Ok(());
         }
         self.settings.set(name, SettingValue::Plain(value.into()));
@@ -164,8 +175,9 @@ impl StartupRequest {
                 (None, Some(joined)) => joined.to_owned(),
                 (None, None) => return Err(StartupError::Options(word)),
             };
-            let (name, value) =
-                assignment.split_once('=').ok_or_else(|| StartupError::Options(assignment.clone()))?;
+            let (name, value) = assignment
+                .split_once('=')
+                .ok_or_else(|| StartupError::Options(assignment.clone()))?;
             // in an option's name a dash stands for an underscore
             self.set(&name.to_ascii_lowercase().replace('-', "_"), value)?;
         }
@@ -196,7 +208,10 @@ mod tests {
     fn read(minor: u16, parameters: &[(&str, &str)]) -> Result<StartupRequest, StartupError> {
         StartupRequest::read(&StartupPacket {
             protocol: Protocol { major: 3, minor },
-            parameters: parameters.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+            parameters: parameters
+                .iter()
+                .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                .collect(),
         })
     }
 
@@ -252,7 +267,13 @@ mod tests {
             assert_eq!(value(&request, name).as_deref(), Some(expected), "{options}");
         }
         for options in ["-c", "-x", "-c novalue", "words"] {
-            assert!(matches!(read(0, &[("user", "a"), ("options", options)]), Err(StartupError::Options(_))), "{options}");
+            assert!(
+                matches!(
+                    read(0, &[("user", "a"), ("options", options)]),
+                    Err(StartupError::Options(_))
+                ),
+                "{options}"
+            );
         }
     }
 
@@ -260,12 +281,22 @@ mod tests {
     fn versions_and_names_are_settled() {
         for (asked, spoken, told) in [(0, 0, false), (2, 2, false), (1, 0, true), (9999, 2, true)] {
             let request = read(asked, &[("user", "ana")]).unwrap();
-            assert_eq!((request.minor, request.negotiate.is_some()), (spoken, told), "3.{asked}");
+            assert_eq!(
+                (request.minor, request.negotiate.is_some()),
+                (spoken, told),
+                "3.{asked}"
+            );
             assert_eq!(request.database, "ana");
         }
         assert_eq!(read(0, &[("database", "dev")]), Err(StartupError::NoUser));
-        assert_eq!(read(0, &[("user", "a"), ("replication", "database")]), Err(StartupError::Replication));
-        assert_eq!(read(0, &[("user", "a"), ("a;b", "c")]), Err(StartupError::Name("a;b".to_owned())));
+        assert_eq!(
+            read(0, &[("user", "a"), ("replication", "database")]),
+            Err(StartupError::Replication)
+        );
+        assert_eq!(
+            read(0, &[("user", "a"), ("a;b", "c")]),
+            Err(StartupError::Name("a;b".to_owned()))
+        );
         let request = read(0, &[("user", "a"), ("application_name", "caf\u{e9}\n")]).unwrap();
         assert_eq!(request.application_name, "caf???");
     }

@@ -117,8 +117,7 @@ fn format_of(formats: &[i16], index: usize) -> i16 {
 
 /// `DataRow` in the formats asked for: 0 text, 1 binary.
 pub fn data_row(values: &[Value], formats: &[i16], out: &mut BytesMut) {
-    let start = out.len();
-    out.put_slice(b"D\0\0\0\0");
+    let start = begin(b'D', out);
     out.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
     for (index, value) in values.iter().enumerate() {
         let binary = format_of(formats, index) == 1;
@@ -131,10 +130,7 @@ pub fn data_row(values: &[Value], formats: &[i16], out: &mut BytesMut) {
             Value::Float8(number) => field(number.to_string().as_bytes(), out),
         }
     }
-    let len = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
-    if let Some(place) = out.get_mut(start + 1..start + 5) {
-        place.copy_from_slice(&len.to_be_bytes());
-    }
+    end(start, out);
 }
 
 fn field(bytes: &[u8], out: &mut BytesMut) {
@@ -264,6 +260,49 @@ pub fn startup_message<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a st
     out.put_u8(0);
     let len = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
     if let Some(place) = out.get_mut(start..start + 4) {
+        place.copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+/// A `Parse` for a backend.
+pub fn parse_frame(name: &[u8], text: &[u8], types: &[u8], out: &mut BytesMut) {
+    let start = begin(b'P', out);
+    for part in [name, text] {
+        out.put_slice(part);
+        out.put_u8(0);
+    }
+    out.put_u16(u16::try_from(types.len() / 4).unwrap_or(0));
+    out.put_slice(types);
+    end(start, out);
+}
+
+/// A `Close` of a statement for a backend.
+pub fn close_statement_frame(name: &[u8], out: &mut BytesMut) {
+    target_frame(b'C', b'S', name, out);
+}
+
+/// A `Describe` of a portal for a backend.
+pub fn describe_portal_frame(name: &[u8], out: &mut BytesMut) {
+    target_frame(b'D', b'P', name, out);
+}
+
+fn target_frame(tag: u8, kind: u8, name: &[u8], out: &mut BytesMut) {
+    let start = begin(tag, out);
+    out.put_u8(kind);
+    out.put_slice(name);
+    out.put_u8(0);
+    end(start, out);
+}
+
+fn begin(tag: u8, out: &mut BytesMut) -> usize {
+    let start = out.len();
+    out.put_slice(&[tag, 0, 0, 0, 0]);
+    start
+}
+
+fn end(start: usize, out: &mut BytesMut) {
+    let len = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
+    if let Some(place) = out.get_mut(start + 1..start + 5) {
         place.copy_from_slice(&len.to_be_bytes());
     }
 }

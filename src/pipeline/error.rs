@@ -1,0 +1,142 @@
+//! Why a request could not be served.
+
+use std::time::Duration;
+
+use crate::backend::BackendError;
+use crate::error::{ClientError, Severity, SqlState};
+use crate::quota::{QueryTimeExceeded, QuotaRefusal};
+use crate::types::BackendName;
+use crate::wire::WireError;
+
+/// Why a request could not be served, or a session has to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A quota refused.
+    #[error(transparent)]
+    Quota(#[from] QuotaRefusal),
+    /// It ran for longer than its team's queries may.
+    #[error(transparent)]
+    Time(#[from] QueryTimeExceeded),
+    /// No connection became free.
+    #[error("no connection to backend \"{backend}\" became free within {patience:?}")]
+    Busy {
+        /// The backend.
+        backend: BackendName,
+        /// How long was waited.
+        patience: Duration,
+    },
+    /// The backend cannot be reached, and nothing was sent.
+    #[error(transparent)]
+    Unavailable(BackendError),
+    /// The connection to the backend was lost while a request was under way.
+    #[error(transparent)]
+    Lost(BackendError),
+    /// The user cancelled before the backend was asked.
+    #[error("canceling statement due to user request")]
+    Cancelled,
+    /// What the client sent is not the protocol.
+    #[error(transparent)]
+    Protocol(#[from] WireError),
+    /// The administrator ends the session, or the gateway stops.
+    #[error("terminating connection due to administrator command")]
+    Shutdown,
+    /// A statement of the gateway's own in a transaction that has failed.
+    #[error("current transaction is aborted, commands ignored until end of transaction block")]
+    FailedTransaction,
+    /// A statement of the gateway's own among others.
+    #[error("{0} must be sent by itself")]
+    NotAlone(&'static str),
+    /// Something that the gateway does not do.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// A value that a setting of the gateway does not take.
+    #[error("invalid value for parameter \"{name}\": \"{value}\"")]
+    Value {
+        /// The setting.
+        name: String,
+        /// The value.
+        value: String,
+    },
+    /// A setting of the gateway that does not exist.
+    #[error("unrecognized configuration parameter \"{0}\"")]
+    Setting(String),
+    /// The statement or portal is not known.
+    #[error("{0}")]
+    Undefined(String),
+}
+
+impl ClientError for ServeError {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Quota(error) => error.sqlstate(),
+            Self::Time(error) => error.sqlstate(),
+            Self::Busy { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::Unavailable(error) | Self::Lost(error) => error.sqlstate(),
+            Self::Cancelled => SqlState::QUERY_CANCELED,
+            Self::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::Shutdown => SqlState::ADMIN_SHUTDOWN,
+            Self::FailedTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
+            Self::NotAlone(_) | Self::Unsupported(_) => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::Value { .. } => SqlState::INVALID_PARAMETER_VALUE,
+            Self::Setting(_) => SqlState::UNDEFINED_OBJECT,
+            Self::Undefined(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
+        }
+    }
+
+    fn severity(&self) -> Severity {
+        match self {
+            Self::Lost(_) | Self::Protocol(_) | Self::Shutdown => Severity::Fatal,
+            Self::Quota(_)
+            | Self::Time(_)
+            | Self::Busy { .. }
+            | Self::Unavailable(_)
+            | Self::Cancelled
+            | Self::FailedTransaction
+            | Self::NotAlone(_)
+            | Self::Unsupported(_)
+            | Self::Value { .. }
+            | Self::Setting(_)
+            | Self::Undefined(_) => Severity::Error,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Quota(error) => error.detail(),
+            Self::Time(error) => error.detail(),
+            Self::Unavailable(error) | Self::Lost(error) => error.detail(),
+            Self::Busy { .. }
+            | Self::Cancelled
+            | Self::Protocol(_)
+            | Self::Shutdown
+            | Self::FailedTransaction
+            | Self::NotAlone(_)
+            | Self::Unsupported(_)
+            | Self::Value { .. }
+            | Self::Setting(_)
+            | Self::Undefined(_) => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Quota(error) => error.hint(),
+            Self::Time(error) => error.hint(),
+            Self::Unavailable(error) | Self::Lost(error) => error.hint(),
+            Self::Busy { .. } => Some(
+                "Every connection is in use: try again later, or let the administrator raise \"max_connections\" of \
+                 the backend."
+                    .to_owned(),
+            ),
+            Self::NotAlone(_) => Some("Send it as a statement of its own, outside of a pipeline.".to_owned()),
+            Self::Value { .. } => Some("Available values: on, off.".to_owned()),
+            Self::Setting(_) => Some("The gateway's own settings are tollgate.cache and tollgate.last.".to_owned()),
+            Self::Cancelled
+            | Self::Protocol(_)
+            | Self::Shutdown
+            | Self::FailedTransaction
+            | Self::Unsupported(_)
+            | Self::Undefined(_) => None,
+        }
+    }
+}

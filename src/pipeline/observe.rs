@@ -1,0 +1,170 @@
+//! What a relay learns from the replies that pass: how many rows, which error, what was confirmed, what to keep.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::sessions::SessionCard;
+use crate::backend::{Fate, Piece};
+use crate::cache::Fill;
+use crate::quota::QueryTimeExceeded;
+use crate::session::{Portal, Prepared};
+use crate::wire;
+
+/// What to do with a piece.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Send it on.
+    Relay,
+    /// Send this instead.
+    Replace(Bytes),
+}
+
+/// What a reply of the backend confirms.
+#[derive(Debug)]
+pub(super) enum Confirmation {
+    /// ParseComplete.
+    Prepared(Box<[u8]>, Prepared),
+    /// BindComplete.
+    Bound(Box<[u8]>, Portal),
+    /// CloseComplete of a statement.
+    ClosedStatement(Box<[u8]>),
+    /// A reply that changes nothing here: CloseComplete of a portal, BindComplete of one that ends with its request.
+    Nothing,
+}
+
+/// What a request's replies told.
+#[derive(Debug, Default)]
+pub(super) struct Observer {
+    /// Collects the answer.
+    pub(super) fill: Option<Fill>,
+    /// What is to be confirmed, in the order it was sent.
+    pub(super) awaited: VecDeque<Confirmation>,
+    /// What was confirmed.
+    pub(super) confirmed: Vec<Confirmation>,
+    /// What to say when the query was cut short by its team's time limit.
+    pub(super) time_exceeded: Option<QueryTimeExceeded>,
+    /// The RowDescription, while an answer is collected.
+    pub(super) row_description: Option<Bytes>,
+    /// The CommandComplete, while an answer is collected.
+    pub(super) command_complete: Option<Bytes>,
+    /// Rows.
+    pub(super) rows: u64,
+    /// Bytes, of every reply.
+    pub(super) bytes: u64,
+    /// The first error's SQLSTATE.
+    pub(super) error: Option<[u8; 5]>,
+    /// A fatal error was relayed: the client knows why the session ends.
+    pub(super) fatal: bool,
+    /// The statement that ended prepared statements by SQL.
+    pub(super) deallocated: bool,
+    /// The last transaction ended with COMMIT's or ROLLBACK's tag, or by itself.
+    pub(super) rolled_back: bool,
+    /// ParameterStatus that came, name and value.
+    pub(super) parameters: Vec<(String, String)>,
+    extended: bool,
+    copying_in: bool,
+    /// The answer is not whole: a portal was suspended, rows were copied, several statements ran.
+    partial: bool,
+}
+
+impl Observer {
+    /// For a request of the simple or the extended protocol.
+    pub(super) fn new(extended: bool) -> Self {
+        Self {
+            extended,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the request is one of the extended protocol.
+    pub(super) fn extended(&self) -> bool {
+        self.extended
+    }
+
+    /// Whether the backend reads COPY data.
+    pub(super) fn copying_in(&self) -> bool {
+        self.copying_in
+    }
+
+    /// The client ended its COPY.
+    pub(super) fn copy_in_ends(&mut self) {
+        self.copying_in = false;
+    }
+
+    /// Whether the answer is being collected.
+    pub(super) fn collects(&self) -> bool {
+        self.fill.is_some()
+    }
+
+    /// Whether the answer is whole and without an error.
+    pub(super) fn whole(&self) -> bool {
+        !self.partial && self.error.is_none() && self.command_complete.is_some()
+    }
+
+    /// Looks at a piece; `bytes` are its bytes.
+    pub(super) fn see(&mut self, piece: &Piece, bytes: &[u8], card: &SessionCard) -> Seen {
+        self.bytes += bytes.len() as u64;
+        match piece.tag {
+            b'D' => {
+                self.rows += u64::from(piece.head);
+                if let Some(fill) = &mut self.fill
+                    && fill.push(bytes).is_err()
+                {
+                    self.fill = None;
+                }
+            }
+            b'C' => self.see_completion(piece, bytes),
+            b'T' if self.fill.is_some() => {
+                self.partial |= !piece.whole;
+                self.row_description = Some(Bytes::copy_from_slice(bytes));
+            }
+            b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
+                self.confirmed.extend(self.awaited.pop_front())
+            }
+            b'E' if piece.head => return self.see_error(bytes, card),
+            b'S' => {
+                if let Ok((name, value)) = wire::parameter_status(bytes) {
+                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                    self.parameters.push((text(name), text(value)));
+                }
+            }
+            b's' | b'I' | b'H' => self.partial = true,
+            b'G' => {
+                self.partial = true;
+                self.copying_in = true;
+            }
+            _ => {}
+        }
+        Seen::Relay
+    }
+
+    fn see_completion(&mut self, piece: &Piece, bytes: &[u8]) {
+        self.copying_in = false;
+        let tag = wire::command_tag(bytes);
+        self.rolled_back = tag == b"ROLLBACK";
+        self.deallocated |= tag.starts_with(b"DEALLOCATE") || tag.starts_with(b"DISCARD");
+        if self.fill.is_some() {
+            self.partial |= !piece.whole || self.command_complete.is_some();
+            self.command_complete = Some(Bytes::copy_from_slice(bytes));
+        }
+    }
+
+    fn see_error(&mut self, bytes: &[u8], card: &SessionCard) -> Seen {
+        let fields = wire::ErrorFields::of(bytes);
+        self.copying_in = false;
+        self.awaited.clear();
+        self.fill = None;
+        self.fatal |= matches!(fields.severity, b"FATAL" | b"PANIC");
+        let code = fields.code.first_chunk::<5>().copied().unwrap_or(*b"XX000");
+        self.error.get_or_insert(code);
+        match &self.time_exceeded {
+            Some(exceeded) if code == *b"57014" && card.signals.timed_out() => {
+                let mut frame = BytesMut::new();
+                wire::error_response(exceeded, &mut frame);
+                Seen::Replace(frame.freeze())
+            }
+            Some(_) | None => Seen::Relay,
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! A request at the backend: a place, a connection, the bytes, and what is left of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::error::ServeError;
+use super::facts::{Facts, Form};
+use super::lookup::Collecting;
+use super::observe::Observer;
+use super::relay::{Relay, RelayEnd};
+use super::serve::{Served, Story};
+use super::session::{Binding, Interrupted, Over, Session};
+use super::settle::{Aftermath, changed_settings, take_over};
+use crate::backend::{Asked, Asker, BackendError};
+use crate::cache::{Completion, WriteGuard};
+use crate::error::ClientError;
+use crate::pool::CheckoutError;
+use crate::quota::{Permit, QueryTimeExceeded};
+use crate::session::{Ending, Request};
+use crate::telemetry::ErrorSource;
+use crate::telemetry::event::{
+    BackendConnected, BackendLost, BackendUnreachable, QuotaRefused, RequestEnd, SessionPinned,
+};
+use crate::wire::{self, FrontendTag, TransactionStatus};
+
+/// The error classes of a statement that the server did not even understand or begin.
+const NOT_BEGUN: &[u8] = b"42";
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Lets the backend answer.
+    pub(super) async fn serve_from_backend(
+        &mut self,
+        request: &Request,
+        facts: Facts,
+        collecting: Option<Collecting>,
+        story: &mut Story,
+    ) -> Served {
+        let permit = match self.admit(story).await {
+            Ok(permit) => permit,
+            Err(Stopped::Refused(error)) => return self.refuse_with(request, &error, story),
+            Err(Stopped::Interrupted(why)) => return self.interrupted(request, why, None, story),
+        };
+        let limit = permit.time_limit();
+        self.card.note_deadline(limit, Instant::now());
+        match self.bind().await {
+            Ok(()) => {}
+            Err(Stopped::Refused(error)) => return self.refuse_with(request, &error, story),
+            Err(Stopped::Interrupted(why)) => return self.interrupted(request, why, limit, story),
+        }
+        self.run_request(request, facts, collecting, limit, story).await
+    }
+
+    /// A place of the team.
+    async fn admit(&mut self, story: &mut Story) -> Result<Permit, Stopped> {
+        let quota = Arc::clone(&self.identity.team.quota);
+        if !matches!(self.binding, Binding::Free) && self.status() != TransactionStatus::Idle {
+            return Ok(quota.admit_in_transaction(story.began));
+        }
+        self.card.note_waiting();
+        match Self::attend(&mut self.client, &self.card, quota.admit(story.began)).await {
+            Ok(Ok(permit)) => {
+                story.queue_time = permit.waited();
+                Ok(permit)
+            }
+            Ok(Err(refusal)) => {
+                let usage = quota.snapshot(story.began);
+                QuotaRefused {
+                    session: self.card.id,
+                    user: &self.identity.user,
+                    reason: refusal.reason.as_str(),
+                    running: usage.running,
+                    queued: usage.queued,
+                }
+                .emit(&self.identity.team.metrics);
+                Err(Stopped::Refused(refusal.into()))
+            }
+            Err(interrupted) => Err(Stopped::Interrupted(interrupted)),
+        }
+    }
+
+    /// A connection with the session's settings.
+    async fn bind(&mut self) -> Result<(), Stopped> {
+        if let Binding::Held(lease) = &mut self.binding {
+            // a connection that is kept was set by the session itself, but for what a RESET left to be set again
+            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && self.pin.is_none() {
+                let restored = lease.restore(&self.settings).await;
+                self.unnamed_here = false;
+                return restored.map_err(|error| Stopped::Refused(self.drop_lease(error)));
+            }
+            return Ok(());
+        }
+        let backend = Arc::clone(&self.identity.team.backend);
+        let patience = backend.checkout_timeout();
+        let asked = Instant::now();
+        self.card.note_waiting();
+        let checkout = backend.pool.checkout(&self.identity.key, patience);
+        let mut lease = match Self::attend(&mut self.client, &self.card, checkout).await {
+            Ok(Ok(lease)) => lease,
+            Ok(Err(CheckoutError::Timeout(patience))) => {
+                return Err(Stopped::Refused(ServeError::Busy {
+                    backend: backend.name.clone(),
+                    patience,
+                }));
+            }
+            Ok(Err(CheckoutError::Connect(error))) => {
+                BackendUnreachable { error: &error }.emit(&backend.metrics);
+                return Err(Stopped::Refused(ServeError::Unavailable(error)));
+            }
+            Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
+        };
+        backend.metrics.checkout(asked.elapsed());
+        if lease.fresh() {
+            BackendConnected {
+                duration: asked.elapsed(),
+            }
+            .emit(&backend.metrics);
+        }
+        if let Err(error) = lease.restore(&self.settings).await {
+            return Err(Stopped::Refused(ServeError::Unavailable(error)));
+        }
+        lease.card().used_by(self.card.id.0);
+        self.unnamed_here = false;
+        self.binding = Binding::Held(lease);
+        Ok(())
+    }
+
+    fn drop_lease(&mut self, error: BackendError) -> ServeError {
+        self.binding = Binding::Free;
+        ServeError::Unavailable(error)
+    }
+
+    async fn run_request(
+        &mut self,
+        request: &Request,
+        facts: Facts,
+        collecting: Option<Collecting>,
+        limit: Option<Duration>,
+        story: &mut Story,
+    ) -> Served {
+        let idle = self.status() == TransactionStatus::Idle;
+        let aftermath = Aftermath::of(
+            &facts,
+            &self.gateway,
+            &self.identity.database,
+            &self.search_path,
+            idle,
+        );
+        for stale in &aftermath.stale {
+            self.writes.add(stale);
+        }
+        let database = Arc::clone(&self.identity.database);
+        let guard = if aftermath.may_commit {
+            self.writes.begin(&self.gateway.tags, database.scope)
+        } else {
+            None
+        };
+
+        let mut observer = Observer::new(facts.form != Form::Simple);
+        let catalog = collecting.map(|collecting| {
+            observer.fill = Some(collecting.fill);
+            collecting.catalog
+        });
+        observer.time_exceeded = limit.map(|limit| self.time_exceeded(limit));
+        let Binding::Held(lease) = &mut self.binding else {
+            return Err(Over::Client);
+        };
+        let prepares_unnamed = !facts.needs_unnamed || self.unnamed_here;
+        let injected = !prepares_unnamed && inject_unnamed(&self.statements, lease);
+        let to_send = if observer.collects() && hidden_describe(&facts, request).is_some() {
+            send_with_describe(request, &facts, &mut self.client, lease)
+        } else {
+            let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
+            Facts::note_sent(request, bytes, lease);
+            request.len
+        };
+        observer.awaited = facts.confirmations;
+        self.card.note_running(lease.cancel_target().clone());
+        let began = Instant::now();
+        let relay = Relay {
+            client: &mut self.client,
+            backend: lease,
+            card: &self.card,
+            observer: &mut observer,
+            to_send,
+            to_come: match request.ending {
+                Ending::Long { left } => left,
+                Ending::Call | Ending::Sync | Ending::Flush | Ending::Full => 0,
+            },
+            answered: match request.ending {
+                Ending::Call | Ending::Sync | Ending::Flush => true,
+                Ending::Full => false,
+                Ending::Long { .. } => request
+                    .frames
+                    .last()
+                    .is_some_and(|frame| frame.tag == FrontendTag::Query),
+            },
+        };
+        let end = relay.run().await;
+        story.backend_time = began.elapsed();
+        story.rows = observer.rows;
+        story.bytes = observer.bytes;
+        self.card.note_query(false);
+        self.unnamed_here = match facts.form {
+            Form::Simple => false,
+            Form::Portal(_) | Form::Series => self.unnamed_here || injected || facts.parses_unnamed,
+        };
+        match end {
+            RelayEnd::Done => {
+                self.settle(facts.form, &aftermath, &mut observer, guard, catalog, story)
+                    .await;
+                Ok(())
+            }
+            RelayEnd::ClientGone => {
+                drop(observer.fill.take());
+                self.abandon(observer.copying_in()).await;
+                self.end_writes(&aftermath, guard);
+                self.finish(story, RequestEnd::Abandoned);
+                Err(Over::Client)
+            }
+            RelayEnd::BackendGone(error) => Err(self.lose_backend(error, &observer, guard, story)),
+            RelayEnd::Unresponsive => {
+                self.lose_writes(guard);
+                self.binding = Binding::Free;
+                let error = ServeError::Time(self.time_exceeded(limit.unwrap_or_default()));
+                wire::error_response(&error, self.client.outbox());
+                wire::error_response(&ServeError::Shutdown, self.client.outbox());
+                self.finish(story, failed(&error));
+                Err(Over::Told)
+            }
+            RelayEnd::Killed => {
+                self.abandon(observer.copying_in()).await;
+                self.end_writes(&aftermath, guard);
+                wire::error_response(&ServeError::Shutdown, self.client.outbox());
+                self.finish(story, failed(&ServeError::Shutdown));
+                Err(Over::Told)
+            }
+        }
+    }
+
+    /// The backend has answered everything.
+    async fn settle(
+        &mut self,
+        form: Form,
+        aftermath: &Aftermath,
+        observer: &mut Observer,
+        guard: Option<WriteGuard>,
+        catalog: Option<Arc<crate::policy::Catalog>>,
+        story: &mut Story,
+    ) {
+        let status = self.status();
+        let in_transaction = status != TransactionStatus::Idle;
+        self.end_writes(aftermath, guard);
+        self.keep_answer(observer, catalog, story, in_transaction);
+        if form == Form::Simple {
+            // a simple query ends the unnamed statement
+            self.statements.note_closed(b"");
+        }
+        take_over(observer, &mut self.statements, in_transaction);
+        if observer.error.is_none()
+            && let Some(change) = &aftermath.setting
+        {
+            let (settings, at_connection) = changed_settings(&self.settings, &self.identity.startup, change);
+            self.settings = settings;
+            if let Binding::Held(lease) = &mut self.binding {
+                lease.note_settings(at_connection);
+            }
+            self.settings_changed();
+        }
+        self.note_pin(aftermath, observer);
+        match observer.error {
+            None => self.finish(story, RequestEnd::Completed),
+            Some(code) => {
+                let timed_out = self.card.signals.timed_out();
+                if timed_out && code == *b"57014" {
+                    let usage = self.identity.team.quota.snapshot(story.began);
+                    QuotaRefused {
+                        session: self.card.id,
+                        user: &self.identity.user,
+                        reason: "query_time",
+                        running: usage.running,
+                        queued: usage.queued,
+                    }
+                    .emit(&self.identity.team.metrics);
+                }
+                let sqlstate = std::str::from_utf8(&code).unwrap_or("XX000");
+                let source = if timed_out {
+                    ErrorSource::Gateway
+                } else {
+                    ErrorSource::Server
+                };
+                self.finish(story, RequestEnd::Failed { sqlstate, source });
+            }
+        }
+        self.release().await;
+    }
+
+    /// Gives the connection back, if nothing ties the session to it.
+    async fn release(&mut self) {
+        let Binding::Held(lease) = &self.binding else {
+            return;
+        };
+        let free =
+            self.pin.is_none() && lease.replies().settled() && lease.status() == TransactionStatus::Idle;
+        if !free {
+            return;
+        }
+        // from here on a cancel request finds nothing; one that is on its way is waited for
+        self.card.note_idle(false);
+        if !lease.cancel_target().gate.clear() {
+            lease.cancel_target().gate.cleared().await;
+        }
+        let Binding::Held(lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
+            return;
+        };
+        self.unnamed_here = false;
+        if let Some(proof) = lease.at_rest() {
+            lease.card().used_by(0);
+            lease.give_back(proof, Instant::now());
+        }
+    }
+
+    fn note_pin(&mut self, aftermath: &Aftermath, observer: &Observer) {
+        let Some(reason) = aftermath.pin else { return };
+        // a statement that was refused before it began left nothing
+        let not_begun =
+            observer.error.is_some_and(|code| code.starts_with(NOT_BEGUN)) && aftermath.stale.len() <= 1;
+        if not_begun && observer.rows == 0 && observer.confirmed.is_empty() && self.pin.is_none() {
+            return;
+        }
+        let first = self.pin.is_none();
+        // a reason that forbids the cache outweighs one that does not
+        if first || self.pin == Some(super::settle::NAMED_STATEMENT) {
+            self.pin = Some(reason);
+            self.card.note_pinned(Some(reason));
+        }
+        if first {
+            SessionPinned {
+                session: self.card.id,
+                reason,
+            }
+            .emit(&self.gateway.metrics);
+        }
+    }
+
+    /// Keeps the answer, where it was collected whole.
+    fn keep_answer(
+        &self,
+        observer: &mut Observer,
+        catalog: Option<Arc<crate::policy::Catalog>>,
+        story: &mut Story,
+        in_transaction: bool,
+    ) {
+        let collected = observer.fill.is_some();
+        let sound = observer.whole() && !in_transaction && observer.parameters.is_empty();
+        let Some(fill) = observer.fill.take() else {
+            if catalog.is_some() && observer.error.is_none() {
+                story.reason = "too_big";
+            }
+            return;
+        };
+        let (true, Some(catalog), Some(command_complete)) =
+            (sound && collected, catalog, observer.command_complete.take())
+        else {
+            return;
+        };
+        if !self.identity.database.watch.is_current(&catalog) {
+            return;
+        }
+        let completion = Completion {
+            row_description: observer.row_description.take(),
+            row_count: observer.rows,
+            command_complete,
+            backend_time: story.backend_time,
+            fingerprint: story.fingerprint.0,
+        };
+        if let Err(why) = fill.commit(completion) {
+            story.reason = match why {
+                crate::cache::NotStored::Stale => "overtaken",
+                crate::cache::NotStored::TooBig => "too_big",
+                crate::cache::NotStored::Crowded => "crowded",
+            };
+        }
+    }
+
+    /// A transaction may have ended: what it wrote is stale for everybody before its client hears of it.
+    fn end_writes(&mut self, aftermath: &Aftermath, guard: Option<WriteGuard>) {
+        let ended = self.status() == TransactionStatus::Idle;
+        let database = &self.identity.database;
+        if guard.is_some() {
+            if self.writes.definitions() && ended {
+                database.watch.refresh();
+            }
+            // judged by definitions that have changed meanwhile: what it wrote beside is not known
+            let current = database.watch.current().map(|catalog| catalog.generation);
+            if !self.writes.definitions() && current != aftermath.generation {
+                self.gateway.tags.invalidate_all();
+            }
+        }
+        drop(guard);
+        if ended {
+            self.writes.clear();
+        }
+    }
+
+    /// The outcome of the writes is not known: they stay in doubt for a while.
+    fn lose_writes(&mut self, guard: Option<WriteGuard>) {
+        if self.writes.definitions() {
+            self.identity.database.watch.refresh();
+        }
+        self.writes.clear();
+        if let Some(guard) = guard {
+            self.gateway.doubt(guard, Instant::now());
+        }
+    }
+
+    fn lose_backend(
+        &mut self,
+        error: BackendError,
+        observer: &Observer,
+        guard: Option<WriteGuard>,
+        story: &mut Story,
+    ) -> Over {
+        self.lose_writes(guard);
+        self.binding = Binding::Free;
+        BackendLost {
+            session: Some(self.card.id),
+            error: &error,
+        }
+        .emit(&self.identity.team.backend.metrics);
+        let error = ServeError::Lost(error);
+        if !observer.fatal {
+            wire::error_response(&error, self.client.outbox());
+        }
+        self.finish(story, failed(&error));
+        Over::Told
+    }
+
+    /// The error for a query that ran for longer than `limit`.
+    pub(super) fn time_exceeded(&self, limit: Duration) -> QueryTimeExceeded {
+        QueryTimeExceeded {
+            team: self.identity.team.name.clone(),
+            limit,
+        }
+    }
+
+    /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.
+    pub(super) fn note_unnamed(&mut self, request: &Request, facts: Facts) {
+        if facts.form == Form::Simple {
+            self.statements.note_closed(b"");
+        }
+        let mut observer = Observer::new(true);
+        observer.confirmed.extend(facts.confirmations);
+        take_over(&mut observer, &mut self.statements, false);
+        if request.frames.iter().any(|frame| frame.tag == FrontendTag::Parse) || facts.form == Form::Simple {
+            self.unnamed_here = false;
+        }
+    }
+}
+
+/// Why a request does not get to the backend.
+enum Stopped {
+    Refused(ServeError),
+    Interrupted(Interrupted),
+}
+
+fn failed(error: &ServeError) -> RequestEnd<'static> {
+    RequestEnd::Failed {
+        sqlstate: error.sqlstate().as_str(),
+        source: ErrorSource::Gateway,
+    }
+}
+
+/// Prepares the session's unnamed statement at a connection that does not have it; closes what is there under that name
+/// if the session has none, so that nobody else's is run.
+fn inject_unnamed(
+    statements: &crate::session::Statements,
+    lease: &mut crate::pool::Lease<crate::backend::Connector>,
+) -> bool {
+    match statements.prepared(b"") {
+        Some(prepared) => {
+            wire::parse_frame(b"", &prepared.text, &prepared.types, lease.outgoing());
+            lease.note_sent(Asked::Parse, Asker::Gateway);
+            true
+        }
+        None => {
+            wire::close_statement_frame(b"", lease.outgoing());
+            lease.note_sent(Asked::Close, Asker::Gateway);
+            false
+        }
+    }
+}
+
+/// Where a Describe of the portal has to be put in, so that the answer can be kept with its RowDescription.
+fn hidden_describe(facts: &Facts, _request: &Request) -> Option<usize> {
+    match facts.form {
+        Form::Portal(portal) if !portal.described => Some(portal.execute),
+        Form::Portal(_) | Form::Simple | Form::Series => None,
+    }
+}
+
+/// Puts the request with a hidden Describe before its Execute into the backend's outgoing bytes; nothing is left to be
+/// sent from the inbox.
+fn send_with_describe<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    request: &Request,
+    facts: &Facts,
+    client: &mut super::client::Client<S>,
+    lease: &mut crate::pool::Lease<crate::backend::Connector>,
+) -> usize {
+    let execute = hidden_describe(facts, request);
+    let mut out = BytesMut::with_capacity(request.len + 16);
+    for (index, frame) in request.frames.iter().enumerate() {
+        let bytes = client.inbox().get(frame.start..frame.end).unwrap_or_default();
+        if Some(index) == execute {
+            let portal = wire::execute(bytes)
+                .map(|execute| execute.portal)
+                .unwrap_or_default();
+            wire::describe_portal_frame(portal, &mut out);
+            lease.note_sent(Asked::DescribePortal, Asker::Gateway);
+        }
+        out.extend_from_slice(bytes);
+        Facts::note_frame(frame, client.inbox(), lease);
+    }
+    lease.outgoing().extend_from_slice(&out);
+    client.consume(request.len);
+    0
+}

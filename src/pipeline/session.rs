@@ -1,0 +1,465 @@
+//! One client after login: it asks, it is answered, until one of the two sides ends it.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::Client;
+use super::error::ServeError;
+use super::gateway::{Database, Gateway, Team};
+use super::sessions::SessionCard;
+use super::writes::Writes;
+use crate::backend::{BackendError, Connector, ServerKey};
+use crate::cache::KeyBuilder;
+use crate::config::BackendKind;
+use crate::pool::Lease;
+use crate::session::{Collected, Collector, Ending, Request, SettingValue, Settings, Statements};
+use crate::sql::{Backslash, Fingerprint};
+use crate::telemetry::Verdict;
+use crate::types::UserName;
+use crate::wire::{FrontendTag, TransactionStatus, error_response, ready_for_query};
+
+/// How long the backend has to answer a query whose client is gone, after it was asked to stop.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Who a session is, and what it works with.
+pub struct Identity {
+    /// The user.
+    pub user: UserName,
+    /// Its team.
+    pub team: Arc<Team>,
+    /// Its database.
+    pub database: Arc<Database>,
+    /// Which backend connections can serve it.
+    pub key: ServerKey,
+    /// The search path that its login has by itself.
+    pub default_search_path: Arc<str>,
+    /// Settings of the start-up packet, which RESET goes back to.
+    pub startup: Settings,
+}
+
+/// What a session keeps of the backend between requests.
+pub(super) enum Binding {
+    /// Nothing.
+    Free,
+    /// A connection: a transaction is open, a series has no Sync yet, or the session is pinned.
+    Held(Lease<Connector>),
+}
+
+/// What `SHOW tollgate.last` tells.
+#[derive(Clone, Debug)]
+pub(super) struct Last {
+    pub(super) verdict: Verdict,
+    pub(super) reason: &'static str,
+    pub(super) age: Option<Duration>,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) backend_time: Duration,
+    pub(super) rows: u64,
+}
+
+/// One session.
+pub struct Session<S> {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) client: Client<S>,
+    pub(super) card: Arc<SessionCard>,
+    pub(super) identity: Identity,
+    pub(super) settings: Settings,
+    pub(super) statements: Statements,
+    pub(super) binding: Binding,
+    pub(super) pin: Option<&'static str>,
+    pub(super) writes: Writes,
+    pub(super) last: Option<Last>,
+    pub(super) caching: bool,
+    /// The unnamed statement of this session is the one at the connection that is held.
+    pub(super) unnamed_here: bool,
+    /// How the backend reads this session's text; `None` when that cannot be told any more.
+    pub(super) backslash: Option<Backslash>,
+    /// What a cached answer depends on beside its statement; computed anew when settings change.
+    pub(super) scope: Vec<u8>,
+    /// The search path in force.
+    pub(super) search_path: Arc<[Arc<str>]>,
+    /// Room for keys and texts, used again by every request.
+    pub(super) keys: KeyBuilder,
+    pub(super) canonical: Vec<u8>,
+    collector: Collector,
+    /// An error was told in a series: what comes is ignored up to the next Sync.
+    skipping: bool,
+}
+
+/// Why a session is over.
+pub(super) enum Over {
+    /// The client said so, or is gone.
+    Client,
+    /// Told to the client as the last thing.
+    Told,
+}
+
+/// Why a wait ended early.
+pub(super) enum Interrupted {
+    /// The client is gone.
+    Gone,
+    /// The client cancelled.
+    Cancelled,
+    /// The administrator ends the session.
+    Killed,
+    /// The team's time limit for a query is over.
+    Timeout,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// A session that has just been greeted.
+    pub fn new(gateway: Arc<Gateway>, client: Client<S>, card: Arc<SessionCard>, identity: Identity) -> Self {
+        let mut session = Self {
+            settings: identity.startup.clone(),
+            gateway,
+            client,
+            card,
+            identity,
+            statements: Statements::default(),
+            binding: Binding::Free,
+            pin: None,
+            writes: Writes::default(),
+            last: None,
+            caching: true,
+            unnamed_here: false,
+            backslash: Some(Backslash::Literal),
+            scope: Vec::new(),
+            search_path: Arc::default(),
+            keys: KeyBuilder::default(),
+            canonical: Vec::new(),
+            collector: Collector::default(),
+            skipping: false,
+        };
+        session.settings_changed();
+        session
+    }
+
+    /// Serves the client until the end of the session.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the session's connection is closed and what it runs goes on until the backend notices.
+    pub async fn run(mut self) {
+        // the client is told, where there was something to tell
+        self.serve_all().await;
+        drop(tokio::time::timeout(LAST_WORDS, self.client.flush()).await);
+        self.card.note_idle(false);
+        self.leave().await;
+    }
+
+    async fn serve_all(&mut self) -> Over {
+        loop {
+            let request = match self.next_request().await {
+                Ok(Some(request)) => request,
+                Ok(None) => return Over::Client,
+                Err(error) => {
+                    error_response(&error, self.client.outbox());
+                    return Over::Told;
+                }
+            };
+            if self.skipping {
+                self.skip(&request);
+            } else if let Err(over) = self.serve(&request).await {
+                return over;
+            }
+            self.collector.recycle(request);
+        }
+    }
+
+    /// Waits for the next request; `None` when the client is gone or says farewell.
+    async fn next_request(&mut self) -> Result<Option<Request>, ServeError> {
+        let in_transaction = self.status() != TransactionStatus::Idle;
+        self.card.note_idle(in_transaction);
+        loop {
+            match self.collector.collect(self.client.inbox())? {
+                Collected::Request(request) => return Ok(Some(request)),
+                Collected::Terminate => return Ok(None),
+                Collected::Stray { len, left } => {
+                    self.client.consume(len);
+                    if !self.discard(left).await {
+                        return Ok(None);
+                    }
+                }
+                Collected::More => {
+                    if !self.client.outbox().is_empty() && self.client.flush().await.is_err() {
+                        return Ok(None);
+                    }
+                    if self.client.inbox().is_empty() {
+                        self.client.shrink();
+                    }
+                    if !self.wait_for_client().await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the client has sent something; false when it is gone. What a held connection says meanwhile goes to
+    /// the client.
+    async fn wait_for_client(&mut self) -> Result<bool, ServeError> {
+        let Self {
+            client,
+            binding,
+            card,
+            ..
+        } = self;
+        poll_fn(|cx| {
+            card.signals.register(cx);
+            let free = matches!(binding, Binding::Free);
+            if card.signals.killed() || (card.signals.draining() && free) {
+                return Poll::Ready(Err(ServeError::Shutdown));
+            }
+            if let Poll::Ready(received) = client.poll_receive(cx) {
+                return Poll::Ready(Ok(received.is_ok_and(|count| count > 0)));
+            }
+            if let Binding::Held(lease) = binding {
+                while let Poll::Ready(received) = lease.poll_receive(cx) {
+                    let received = received.unwrap_or(0);
+                    let scanned = std::iter::from_fn(|| lease.next_piece().transpose())
+                        .try_for_each(|piece| piece.map(drop));
+                    client.outbox().extend_from_slice(lease.window());
+                    let count = lease.window().len();
+                    lease.consume(count);
+                    if received == 0 {
+                        return Poll::Ready(Err(ServeError::Lost(BackendError::Closed)));
+                    }
+                    scanned.map_err(ServeError::Lost)?;
+                }
+                // a client that does not read gets it with the next answer
+                if client.poll_send(&[], cx).is_ready() && client.poll_flush(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Throws away the next `left` bytes of the client; false when it is gone.
+    async fn discard(&mut self, mut left: usize) -> bool {
+        while left > 0 {
+            let some = left.min(self.client.inbox().len());
+            self.client.consume(some);
+            left -= some;
+            if left > 0 && !self.wait_for_client().await.unwrap_or(false) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ignores a request after an error in its series, as the server does up to the next Sync.
+    fn skip(&mut self, request: &Request) {
+        self.client.consume(request.len);
+        if request.ending == Ending::Sync {
+            self.skipping = false;
+            let status = self.status();
+            ready_for_query(status, self.client.outbox());
+        }
+    }
+
+    /// Tells the client an error in place of the request's answer.
+    pub(super) fn refuse(&mut self, request: &Request, error: &ServeError) {
+        error_response(error, self.client.outbox());
+        match request.ending {
+            Ending::Call | Ending::Sync => {
+                let status = self.status();
+                ready_for_query(status, self.client.outbox());
+            }
+            Ending::Flush | Ending::Full | Ending::Long { .. } => {
+                let call = request.frames.iter().any(|frame| frame.tag == FrontendTag::Query);
+                if call {
+                    let status = self.status();
+                    ready_for_query(status, self.client.outbox());
+                } else {
+                    self.skipping = true;
+                }
+            }
+        }
+    }
+
+    /// Ignores what the client sends until its next Sync.
+    pub(super) fn skip_to_sync(&mut self) {
+        self.skipping = true;
+    }
+
+    /// The transaction status that the client knows.
+    pub(super) fn status(&self) -> TransactionStatus {
+        match &self.binding {
+            Binding::Free => TransactionStatus::Idle,
+            Binding::Held(lease) => lease.status(),
+        }
+    }
+
+    /// Waits for `future` while the client may go away, cancel, or be ended.
+    pub(super) async fn attend<T>(
+        client: &mut Client<S>,
+        card: &SessionCard,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Interrupted> {
+        /// A client that sends ahead while it waits is read up to here.
+        const READ_AHEAD: usize = 64 * 1024;
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            card.signals.register(cx);
+            if card.signals.killed() {
+                return Poll::Ready(Err(Interrupted::Killed));
+            }
+            if card.signals.timed_out() {
+                return Poll::Ready(Err(Interrupted::Timeout));
+            }
+            if card.signals.cancelled() {
+                return Poll::Ready(Err(Interrupted::Cancelled));
+            }
+            while client.inbox().len() < READ_AHEAD {
+                match client.poll_receive(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Interrupted::Gone)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sends what is in the outbox and then `bytes`.
+    pub(super) async fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Interrupted> {
+        let Self { client, card, .. } = self;
+        poll_fn(|cx| {
+            card.signals.register(cx);
+            if card.signals.killed() {
+                return Poll::Ready(Err(Interrupted::Killed));
+            }
+            while !bytes.is_empty() {
+                match client.poll_send(bytes, cx) {
+                    Poll::Ready(Ok(sent)) => bytes = bytes.get(sent..).unwrap_or_default(),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Interrupted::Gone)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Computes what depends on the settings.
+    pub(super) fn settings_changed(&mut self) {
+        let Identity {
+            key,
+            default_search_path,
+            ..
+        } = &self.identity;
+        self.scope.clear();
+        for part in [
+            key.backend.as_str(),
+            key.database.as_str(),
+            &key.user,
+            default_search_path,
+        ] {
+            self.scope
+                .extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            self.scope.extend(part.as_bytes());
+        }
+        self.settings.scope_into(&mut self.scope);
+        let path = match self.settings.value("search_path") {
+            None => default_search_path,
+            Some(SettingValue::Plain(path) | SettingValue::Sql(path)) => path,
+        };
+        self.search_path = crate::policy::search_path(path, &key.user).into();
+        // text is read by these rules only while the backend reads it so too
+        let plain = [
+            "standard_conforming_strings",
+            "backslash_quote",
+            "escape_string_warning",
+        ]
+        .iter()
+        .all(|name| self.settings.value(name).is_none());
+        let encoding = match self.settings.value("client_encoding") {
+            None => true,
+            Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => ascii_safe(name),
+        };
+        self.backslash = (plain && encoding).then_some(Backslash::Literal);
+    }
+
+    /// Gives the connection back as clean as it was, or closes it.
+    async fn leave(&mut self) {
+        let Binding::Held(mut lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
+            return;
+        };
+        let redshift = self.identity.team.backend.kind == BackendKind::Redshift;
+        let clean = async {
+            if !lease.replies().settled() {
+                return false;
+            }
+            if lease.status() != TransactionStatus::Idle && lease.roll_back().await.is_err() {
+                return false;
+            }
+            // Redshift has no DISCARD; what a pinned session left there goes with its connection
+            self.pin.is_none() || (!redshift && lease.discard().await.is_ok())
+        };
+        let cleaned = tokio::time::timeout(LAST_WORDS, clean).await.unwrap_or(false);
+        if cleaned {
+            lease.cancel_target().gate.cleared().await;
+            if let Some(proof) = lease.at_rest() {
+                lease.card().used_by(0);
+                lease.give_back(proof, Instant::now());
+            }
+        }
+    }
+
+    /// The client is gone while its query runs: the query is cancelled, and the connection is saved where its answer
+    /// still comes. A backend that reads COPY data hears no cancel request, and one that got half a message no other.
+    pub(super) async fn abandon(&mut self, copying_in: bool) {
+        let Binding::Held(lease) = &mut self.binding else {
+            return;
+        };
+        if copying_in || !lease.outgoing().is_empty() {
+            self.binding = Binding::Free;
+            return;
+        }
+        let patience = self.identity.team.backend.cancel_timeout();
+        let target = lease.cancel_target().clone();
+        let stop = async {
+            let (_, drained) = tokio::join!(crate::backend::cancel(&target, patience), lease.drain_replies());
+            drained.is_ok()
+        };
+        let drained = tokio::time::timeout(LAST_WORDS, stop).await.unwrap_or(false);
+        if !drained {
+            self.binding = Binding::Free;
+        }
+    }
+}
+
+/// Whether no character of the encoding has bytes that look like quotes or backslashes.
+fn ascii_safe(encoding: &str) -> bool {
+    let name: String = encoding
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_ascii_uppercase();
+    let unsafe_ones = [
+        "SJIS",
+        "SHIFTJIS",
+        "MSKANJI",
+        "WIN932",
+        "WINDOWS932",
+        "BIG5",
+        "GBK",
+        "WIN936",
+        "UHC",
+        "WIN949",
+        "GB18030",
+        "JOHAB",
+        "SHIFTJIS2004",
+    ];
+    !unsafe_ones.iter().any(|known| name.contains(known))
+}
