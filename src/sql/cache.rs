@@ -11,9 +11,9 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use super::analyze::{MAX_BYTES, analyze, shared_by_shape};
-use super::lex::Backslash;
 use super::shape::{canonical_into, survey};
 use super::statement::{Located, RelationName, Statement};
+use super::token::Backslash;
 use crate::types::ByteSize;
 
 /// From this length on a text is looked up as a whole before it is lexed.
@@ -138,7 +138,7 @@ fn saturated(bytes: usize) -> u32 {
 #[derive(Clone, Debug)]
 pub struct Analyzer {
     texts: Cache<Arc<[u8]>, Analysis>,
-    shapes: Cache<Box<[u8]>, Arc<Statement>>,
+    shapes: Cache<Arc<[u8]>, Arc<Statement>>,
 }
 
 impl Analyzer {
@@ -154,7 +154,7 @@ impl Analyzer {
                 .build(),
             shapes: Cache::builder()
                 .max_capacity(half)
-                .weigher(|shape: &Box<[u8]>, statement: &Arc<Statement>| {
+                .weigher(|shape: &Arc<[u8]>, statement: &Arc<Statement>| {
                     saturated(ENTRY_BYTES + shape.len() + weight(statement))
                 })
                 .build(),
@@ -224,7 +224,7 @@ impl Analyzer {
             self.texts.insert(Arc::from(text), analysis.clone());
         }
         if let Some(statement) = shared {
-            self.shapes.insert(Box::from(shape), statement);
+            self.shapes.insert(Arc::from(shape), statement);
         }
         analysis
     }

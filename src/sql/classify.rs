@@ -3,9 +3,9 @@
 //! Sources: PostgreSQL's "SQL Commands", Redshift's "SQL commands".
 
 use super::facts::{Cursor, Draft};
-use super::lex::{Token, TokenKind};
 use super::settings;
 use super::statement::{PinReason, StatementKind, TransactionControl};
+use super::token::{Token, TokenKind};
 
 /// What is to be done with a statement after a look at its first words.
 #[derive(Debug)]
@@ -105,13 +105,28 @@ fn inner<'a>(draft: Draft, cursor: &mut Cursor<'a>, word: &str) -> Step<'a> {
         }
         if cursor.take(&[word]) {
             if begins_query(cursor) {
-                return Step::Inner(draft, cursor.rest());
+                return Step::Inner(draft, without_closing(cursor.text, cursor.rest()));
             }
         } else {
             cursor.next();
         }
     }
     Step::Done(draft)
+}
+
+/// The query without the clause that may close a definition: `WITH NO SCHEMA BINDING`, `WITH NO DATA`,
+/// `WITH CHECK OPTION`.
+fn without_closing<'a>(text: &[u8], query: &'a [Token]) -> &'a [Token] {
+    const LAST: [&str; 3] = ["binding", "data", "option"];
+    let ends = query
+        .last()
+        .is_some_and(|last| LAST.iter().any(|word| last.is_word(text, word)));
+    // the clause has at most four words
+    let with = query.iter().rposition(|token| token.is_word(text, "with"));
+    match with {
+        Some(at) if ends && at > 0 && query.len() - at <= 4 => query.get(..at).unwrap_or(query),
+        _ => query,
+    }
 }
 
 /// `COPY relation [(columns)] {FROM | TO} …`, `COPY (query) TO …`.
@@ -266,13 +281,13 @@ fn drop_object(cursor: &mut Cursor<'_>) -> Draft {
 }
 
 fn alter(cursor: &mut Cursor<'_>) -> Draft {
+    // these reach a relation that stands elsewhere in the text, or change what a name means
+    const REACHING: [&str; 6] = ["rename", "schema", "attach", "detach", "append", "inherit"];
     let mut draft = Draft::new(StatementKind::Ddl);
     if takes_relation_sort(cursor) && !cursor.sees(&["all"]) {
         cursor.take(&["if", "exists"]);
         cursor.take(&["only"]);
         draft.writes.extend(cursor.relation());
-        // these reach a relation that stands elsewhere in the text, or change what a name means
-        const REACHING: [&str; 6] = ["rename", "schema", "attach", "detach", "append", "inherit"];
         let rest = cursor.rest();
         if REACHING
             .iter()

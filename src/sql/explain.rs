@@ -69,8 +69,7 @@ fn facts(out: &mut String, located: &Located) {
 }
 
 fn line(out: &mut String, name: &str, value: &str) {
-    // writing to a String cannot fail
-    let _ = writeln!(out, "{name:<12} {value}");
+    writeln!(out, "{name:<12} {value}").expect("writing to a String does not fail");
 }
 
 fn names(out: &mut String, name: &str, relations: &[RelationName]) {

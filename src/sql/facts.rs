@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::lex::{Token, TokenKind};
 use super::shape::{Literals, fingerprint, write_token};
 use super::statement::{
     FunctionName, PinReason, RelationName, SettingChange, Statement, StatementKind, TransactionControl,
 };
+use super::token::{Token, TokenKind};
 
 /// Facts of one statement while they are gathered.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl Draft {
             let bytes = token.bytes(text);
             write_token(token, bytes, Literals::Class, &mut shape);
             match token.kind {
-                TokenKind::Word | TokenKind::QuotedName => {
+                TokenKind::Word | TokenKind::QuotedName | TokenKind::UnicodeName => {
                     // bytes that are not UTF-8 cannot be looked for by a rule; the statement is then not understood
                     if let Some(name) = name_of(token, text) {
                         identifiers.insert(name);
@@ -104,14 +104,14 @@ impl Draft {
                 TokenKind::Parameter => {
                     parameters = parameters.max(parameter_number(bytes).unwrap_or(u16::MAX));
                 }
-                TokenKind::UnicodeName
-                | TokenKind::Text
+                TokenKind::Text
                 | TokenKind::EscapeText
                 | TokenKind::NationalText
                 | TokenKind::UnicodeText
                 | TokenKind::DollarText
                 | TokenKind::Bits
                 | TokenKind::Number
+                | TokenKind::GluedNumber
                 | TokenKind::Punctuation
                 | TokenKind::Invalid => {}
             }
@@ -186,6 +186,7 @@ pub(super) fn name_of(token: &Token, text: &[u8]) -> Option<String> {
         | TokenKind::DollarText
         | TokenKind::Bits
         | TokenKind::Number
+        | TokenKind::GluedNumber
         | TokenKind::Parameter
         | TokenKind::Operator
         | TokenKind::Punctuation

@@ -7,95 +7,7 @@
 //!
 //! Source: "Lexical Structure" in PostgreSQL's manual and its `scan.l`; "Names and identifiers" in Redshift's guide.
 
-use std::ops::Range;
-
-/// What a backslash means in an ordinary string literal.
-///
-/// It must be that of the backend: with the wrong one, text that is inside a literal is read as SQL, or the reverse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Backslash {
-    /// An ordinary character, as in PostgreSQL with `standard_conforming_strings = on`.
-    #[default]
-    Literal,
-    /// It escapes the next character, as in Redshift.
-    Escape,
-}
-
-/// The class of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenKind {
-    /// An identifier or keyword without quotes; also a temporary table's `#name`.
-    Word,
-    /// `"name"`.
-    QuotedName,
-    /// `U&"name"`.
-    UnicodeName,
-    /// `'text'`, with its continuations on later lines.
-    Text,
-    /// `E'text'`.
-    EscapeText,
-    /// `N'text'`.
-    NationalText,
-    /// `U&'text'`.
-    UnicodeText,
-    /// `$tag$text$tag$`.
-    DollarText,
-    /// `B'01'` and `X'1F'`.
-    Bits,
-    /// `1`, `1.5`, `.5`, `1e3`.
-    Number,
-    /// `$1`.
-    Parameter,
-    /// One operator, e.g. `+`, `<=`, `->>`.
-    Operator,
-    /// `,` `(` `)` `[` `]` `;` `.` `:` `::` `:=`.
-    Punctuation,
-    /// What PostgreSQL would not accept: an unterminated literal or comment, a stray byte, `12abc`.
-    Invalid,
-}
-
-impl TokenKind {
-    /// Whether it is a literal that holds characters.
-    pub fn holds_text(self) -> bool {
-        matches!(
-            self,
-            Self::Text | Self::EscapeText | Self::NationalText | Self::UnicodeText | Self::DollarText
-        )
-    }
-}
-
-/// A token: its kind and the bytes it covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// The class.
-    pub kind: TokenKind,
-    /// The first byte.
-    pub start: usize,
-    /// The byte after the last.
-    pub end: usize,
-}
-
-impl Token {
-    /// The token's bytes in the text it was made from; empty for another text.
-    pub fn bytes<'a>(&self, text: &'a [u8]) -> &'a [u8] {
-        text.get(self.start..self.end).unwrap_or_default()
-    }
-
-    /// The token's place.
-    pub fn range(&self) -> Range<usize> {
-        self.start..self.end
-    }
-
-    /// Whether it is the punctuation `mark`.
-    pub fn is(&self, text: &[u8], mark: &str) -> bool {
-        self.kind == TokenKind::Punctuation && self.bytes(text) == mark.as_bytes()
-    }
-
-    /// Whether it is the unquoted word `word`, which is given in lower case.
-    pub fn is_word(&self, text: &[u8], word: &str) -> bool {
-        self.kind == TokenKind::Word && self.bytes(text).eq_ignore_ascii_case(word.as_bytes())
-    }
-}
+use super::token::{Backslash, Token, TokenKind};
 
 const SPACE: u8 = 1;
 const NAME_START: u8 = 2;
@@ -104,6 +16,9 @@ const DIGIT: u8 = 8;
 const OPERATOR: u8 = 16;
 /// Operators that hold one of these may end in `+` or `-`.
 const FREE_ENDING: u8 = 32;
+
+/// A longer run of operator characters is not understood: cutting it into operators would take time by its square.
+const MAX_OPERATOR_BYTES: usize = 64;
 
 const CLASSES: [u8; 256] = classes();
 
@@ -339,16 +254,15 @@ impl<'a> Lexer<'a> {
                 self.skip_while(self.at + 1 + sign, DIGIT);
             }
         }
-        self.without_junk(TokenKind::Number)
+        if self.name_follows() {
+            TokenKind::GluedNumber
+        } else {
+            TokenKind::Number
+        }
     }
 
-    /// A name directly after a number: refused by PostgreSQL from 15 on, an alias before; here it is not understood.
-    fn without_junk(&mut self, kind: TokenKind) -> TokenKind {
-        if self.peek(0).is_some_and(|byte| class(byte) & NAME_START != 0) {
-            self.skip_while(self.at, NAME_PART);
-            return TokenKind::Invalid;
-        }
-        kind
+    fn name_follows(&self) -> bool {
+        self.peek(0).is_some_and(|byte| class(byte) & NAME_START != 0)
     }
 
     /// `$1`, or a literal in dollar quotes.
@@ -356,7 +270,11 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         if self.peek(1).is_some_and(|byte| byte.is_ascii_digit()) {
             self.skip_while(start + 1, DIGIT);
-            return self.without_junk(TokenKind::Parameter);
+            if self.name_follows() {
+                self.skip_while(self.at, NAME_PART);
+                return TokenKind::Invalid;
+            }
+            return TokenKind::Parameter;
         }
         let tag = self.text.get(start + 1..).unwrap_or_default();
         let len = tag
@@ -388,11 +306,19 @@ impl<'a> Lexer<'a> {
             self.skip_while(start + 2, NAME_PART);
             return TokenKind::Word;
         }
-        self.skip_while(start + 1, OPERATOR);
-        let run = self.text.get(start..self.at).unwrap_or_default();
-        // a comment may begin inside the run
-        let comment = run.windows(2).position(|pair| matches!(pair, b"--" | b"/*"));
-        let mut run = run.get(..comment.unwrap_or(run.len())).unwrap_or_default();
+        let rest = self.text.get(start..).unwrap_or_default();
+        let len = rest
+            .iter()
+            .zip(rest.iter().skip(1).chain(&[0]))
+            .take(MAX_OPERATOR_BYTES + 1)
+            // a comment may begin inside the run
+            .position(|pair| class(*pair.0) & OPERATOR == 0 || matches!(pair, (b'-', b'-') | (b'/', b'*')))
+            .unwrap_or(rest.len());
+        if len > MAX_OPERATOR_BYTES {
+            self.skip_while(start, OPERATOR);
+            return TokenKind::Invalid;
+        }
+        let mut run = rest.get(..len).unwrap_or_default();
         if !run.iter().any(|&byte| class(byte) & FREE_ENDING != 0) {
             while let [.., _, b'+' | b'-'] = run {
                 run = run.get(..run.len() - 1).unwrap_or_default();
@@ -419,9 +345,9 @@ impl<'a> Lexer<'a> {
 
 /// Words that a table's name may follow directly.
 fn precedes_table(word: &[u8]) -> bool {
-    const WORDS: [&str; 18] = [
+    const WORDS: [&str; 19] = [
         "from", "join", "into", "table", "update", "exists", "only", "using", "copy", "lock", "analyze",
-        "vacuum", "truncate", "like", "to", "on", "delete", "merge",
+        "vacuum", "truncate", "like", "to", "on", "delete", "merge", "as",
     ];
     WORDS
         .iter()
@@ -522,7 +448,10 @@ mod tests {
                 "1 1.5 .5 1. 1e3 1.5E-3 1..2",
                 "Number<1> Number<1.5> Number<.5> Number<1.> Number<1e3> Number<1.5E-3> Number<1> Punctuation<.> Number<.2>",
             ),
-            ("12abc $1x 0x1f", "Invalid<12abc> Invalid<$1x> Invalid<0x1f>"),
+            (
+                "12abc $1x 0x1f",
+                "GluedNumber<12> Word<abc> Invalid<$1x> GluedNumber<0> Word<x1f>",
+            ),
             (
                 "a::b := c[1:2]",
                 "Word<a> Punctuation<::> Word<b> Punctuation<:=> Word<c> Punctuation<[> Number<1> Punctuation<:> Number<2> Punctuation<]>",

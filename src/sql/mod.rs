@@ -2,7 +2,9 @@
 //!
 //! [`Analyzer`] remembers what [`analyze`] found; [`describe`] says it in words.
 
+mod token;
 mod lex;
+mod vocabulary;
 mod statement;
 mod shape;
 mod facts;
@@ -15,6 +17,10 @@ mod explain;
 pub use analyze::{MAX_BYTES, MAX_TOKENS, analyze};
 pub use cache::{Analysis, Analyzer};
 pub use explain::describe;
-pub use lex::{Backslash, Lexer, Token, TokenKind};
+pub use lex::Lexer;
 pub use shape::{canonical_into, names_a_moment};
 pub use statement::*;
+pub use token::{Backslash, Token, TokenKind};
+
+#[cfg(test)]
+mod tests;

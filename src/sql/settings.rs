@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::facts::{Cursor, Draft};
-use super::lex::TokenKind;
 use super::statement::{PinReason, SettingChange, StatementKind, TransactionControl};
+use super::token::TokenKind;
 
 /// After `SET`.
 pub(super) fn set(cursor: &mut Cursor<'_>) -> Draft {
@@ -118,6 +118,7 @@ fn values(cursor: &mut Cursor<'_>) -> Option<Option<Arc<str>>> {
             | TokenKind::NationalText
             | TokenKind::UnicodeText
             | TokenKind::Bits
+            | TokenKind::GluedNumber
             | TokenKind::Parameter
             | TokenKind::Operator
             | TokenKind::Punctuation

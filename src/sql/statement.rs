@@ -169,12 +169,20 @@ impl Statement {
     pub fn writes_unknown(&self) -> bool {
         match self.kind {
             StatementKind::Unparsed => true,
-            StatementKind::Session => {
-                matches!(
-                    self.pin,
-                    Some(PinReason::PreparedStatement | PinReason::Procedure | PinReason::Unparsed)
+            StatementKind::Session => match self.pin {
+                Some(PinReason::PreparedStatement) => self.mentions("execute"),
+                Some(PinReason::Procedure) => self.mentions("call") || self.mentions("do"),
+                Some(
+                    PinReason::TemporaryTable
+                    | PinReason::Cursor
+                    | PinReason::Listen
+                    | PinReason::AdvisoryLock
+                    | PinReason::Role
+                    | PinReason::Setting
+                    | PinReason::Unparsed,
                 )
-            }
+                | None => false,
+            },
             StatementKind::Ddl => self.writes.is_empty() || self.mentions("cascade"),
             StatementKind::Write => self.writes.is_empty() || self.mentions("cascade"),
             StatementKind::Copy => self.writes.is_empty() && self.reads.is_empty(),

@@ -1,4 +1,4 @@
-//! The parser's dialects, and our tokens as the parser takes them.
+//! The parser's dialects.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -7,10 +7,6 @@ use sqlparser::ast::{Expr, Statement};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence, RedshiftSqlDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Span, Token as ParserToken, TokenWithSpan, Word};
-
-use crate::sql::facts::name_of;
-use crate::sql::lex::{Token, TokenKind};
 
 /// Which of two readings is tried; a text that is valid in both means the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,148 +233,5 @@ impl Dialect for Warehouse {
 
     fn supports_data_type_signed_suffix(&self) -> bool {
         false
-    }
-}
-
-/// The parser's tokens for ours; `None` when a name cannot be given to it.
-///
-/// Literals go without their text: no fact depends on it, and so the facts hold for every text of this shape. Names go
-/// folded. What the parser does not know, and what no fact depends on, is left out or replaced:
-/// `APPROXIMATE`, `(+)`, `OVERRIDING … VALUE`, `REMOVE DUPLICATES`.
-pub(super) fn tokens(text: &[u8], tokens: &[Token]) -> Option<Vec<TokenWithSpan>> {
-    let word = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.is_word(text, word));
-    let mark = |at: usize, mark: &str| tokens.get(at).is_some_and(|token| token.is(text, mark));
-    let merge = word(0, "merge");
-    let mut out = Vec::with_capacity(tokens.len() + 4);
-    let mut push = |token| {
-        out.push(TokenWithSpan {
-            token,
-            span: Span::empty(),
-        })
-    };
-    let mut at = 0;
-    while let Some(token) = tokens.get(at) {
-        let bytes = token.bytes(text);
-        let skipped = if word(at, "approximate")
-            && (word(at + 1, "count") || word(at + 1, "percentile_disc"))
-            && mark(at + 2, "(")
-        {
-            1
-        } else if mark(at, "(")
-            && tokens.get(at + 1).is_some_and(|token| token.bytes(text) == b"+")
-            && mark(at + 2, ")")
-        {
-            3
-        } else if word(at, "overriding")
-            && (word(at + 1, "system") || word(at + 1, "user"))
-            && word(at + 2, "value")
-        {
-            3
-        } else if merge && word(at, "remove") && word(at + 1, "duplicates") && at + 2 == tokens.len() {
-            for word in ["WHEN", "MATCHED", "THEN", "DELETE"] {
-                push(ParserToken::make_word(word, None));
-            }
-            2
-        } else {
-            0
-        };
-        if skipped > 0 {
-            at += skipped;
-            continue;
-        }
-        at += 1;
-        push(match token.kind {
-            TokenKind::Word => ParserToken::make_word(&name_of(token, text)?, None),
-            TokenKind::UnicodeName if word(at, "uescape") => return None,
-            TokenKind::QuotedName | TokenKind::UnicodeName => ParserToken::Word(Word {
-                value: name_of(token, text)?,
-                quote_style: Some('"'),
-                keyword: Keyword::NoKeyword,
-            }),
-            TokenKind::Text
-            | TokenKind::EscapeText
-            | TokenKind::NationalText
-            | TokenKind::UnicodeText
-            | TokenKind::DollarText
-            | TokenKind::Bits => ParserToken::SingleQuotedString(String::new()),
-            TokenKind::Number => ParserToken::Number(String::from_utf8_lossy(bytes).into_owned(), false),
-            TokenKind::Parameter => ParserToken::Placeholder(String::from_utf8_lossy(bytes).into_owned()),
-            TokenKind::Operator => operator(bytes),
-            TokenKind::Punctuation => punctuation(bytes)?,
-            TokenKind::Invalid => return None,
-        });
-    }
-    Some(out)
-}
-
-fn punctuation(bytes: &[u8]) -> Option<ParserToken> {
-    Some(match bytes {
-        b"," => ParserToken::Comma,
-        b"(" => ParserToken::LParen,
-        b")" => ParserToken::RParen,
-        b"[" => ParserToken::LBracket,
-        b"]" => ParserToken::RBracket,
-        b";" => ParserToken::SemiColon,
-        b"." => ParserToken::Period,
-        b":" => ParserToken::Colon,
-        b"::" => ParserToken::DoubleColon,
-        b":=" => ParserToken::Assignment,
-        _ => return None,
-    })
-}
-
-fn operator(bytes: &[u8]) -> ParserToken {
-    match bytes {
-        b"=" => ParserToken::Eq,
-        b"<>" | b"!=" => ParserToken::Neq,
-        b"<" => ParserToken::Lt,
-        b">" => ParserToken::Gt,
-        b"<=" => ParserToken::LtEq,
-        b">=" => ParserToken::GtEq,
-        b"+" => ParserToken::Plus,
-        b"-" => ParserToken::Minus,
-        b"*" => ParserToken::Mul,
-        b"/" => ParserToken::Div,
-        b"%" => ParserToken::Mod,
-        b"^" => ParserToken::Caret,
-        b"&" => ParserToken::Ampersand,
-        b"|" => ParserToken::Pipe,
-        b"#" => ParserToken::Sharp,
-        b"~" => ParserToken::Tilde,
-        b"!" => ParserToken::ExclamationMark,
-        b"@" => ParserToken::AtSign,
-        b"?" => ParserToken::Question,
-        b"||" => ParserToken::StringConcat,
-        b"=>" => ParserToken::RArrow,
-        b"~*" => ParserToken::TildeAsterisk,
-        b"!~" => ParserToken::ExclamationMarkTilde,
-        b"!~*" => ParserToken::ExclamationMarkTildeAsterisk,
-        b"~~" => ParserToken::DoubleTilde,
-        b"~~*" => ParserToken::DoubleTildeAsterisk,
-        b"!~~" => ParserToken::ExclamationMarkDoubleTilde,
-        b"!~~*" => ParserToken::ExclamationMarkDoubleTildeAsterisk,
-        b"!!" => ParserToken::DoubleExclamationMark,
-        b"<<" => ParserToken::ShiftLeft,
-        b">>" => ParserToken::ShiftRight,
-        b"&&" => ParserToken::Overlap,
-        b"|/" => ParserToken::PGSquareRoot,
-        b"||/" => ParserToken::PGCubeRoot,
-        b"->" => ParserToken::Arrow,
-        b"->>" => ParserToken::LongArrow,
-        b"#>" => ParserToken::HashArrow,
-        b"#>>" => ParserToken::HashLongArrow,
-        b"#-" => ParserToken::HashMinus,
-        b"@>" => ParserToken::AtArrow,
-        b"<@" => ParserToken::ArrowAt,
-        b"@?" => ParserToken::AtQuestion,
-        b"@@" => ParserToken::AtAt,
-        b"?&" => ParserToken::QuestionAnd,
-        b"?|" => ParserToken::QuestionPipe,
-        b"^@" => ParserToken::CaretAt,
-        b"##" => ParserToken::DoubleSharp,
-        b"@-@" => ParserToken::AtDashAt,
-        b"<->" => ParserToken::TwoWayArrow,
-        b"~=" => ParserToken::TildeEqual,
-        _ => ParserToken::CustomBinaryOperator(String::from_utf8_lossy(bytes).into_owned()),
     }
 }

@@ -1,13 +1,14 @@
 //! Text to facts.
 //!
 //! The text is lexed once, cut into statements at semicolons, and each is classified by its first words; queries and
-//! changes of rows are parsed, their tree is walked into facts and dropped at once. Only this module and its two
+//! changes of rows are parsed, their tree is walked into facts and dropped at once. Only this module and its
 //! files name the parser. Nothing fails: what is not understood is a statement of the kind `Unparsed`.
 //!
 //! The parser cannot take the process down: bytes, tokens, nesting and the parser's steps are capped, a stack of
 //! sufficient size is given for its recursion and for dropping its tree, and its panics are caught.
 
 mod dialect;
+mod tokens;
 mod walk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,14 +19,17 @@ use sqlparser::parser::Parser;
 
 use super::classify::{Step, classify};
 use super::facts::{Cursor, Draft};
-use super::lex::{Backslash, Lexer, Token, TokenKind};
+use super::lex::Lexer;
 use super::statement::{Located, PinReason, RelationName, Statement, StatementKind};
+use super::token::{Backslash, Token, TokenKind};
 use dialect::{Flavour, Warehouse};
+
+// The caps are measured: whatever is within them takes at most some 20 ms in a release build.
 
 /// Texts longer than this are not parsed.
 pub const MAX_BYTES: usize = 256 * 1024;
 /// Texts of more tokens than this are not parsed.
-pub const MAX_TOKENS: usize = 20_000;
+pub const MAX_TOKENS: usize = 16_000;
 /// Texts of more statements than this are not parsed.
 pub(super) const MAX_STATEMENTS: usize = 500;
 /// Deeper parentheses and brackets are not parsed.
@@ -172,6 +176,7 @@ fn bulk_insert(text: &[u8], backslash: Backslash) -> Option<(RelationName, usize
             | TokenKind::DollarText
             | TokenKind::Bits
             | TokenKind::Number
+            | TokenKind::GluedNumber
             | TokenKind::Parameter => true,
             TokenKind::Word => PLAIN.iter().any(|word| token.is_word(text, word)),
             TokenKind::Operator => matches!(token.bytes(text), b"-" | b"+"),
@@ -294,6 +299,7 @@ fn literal_text(token: &Token, text: &[u8], backslash: Backslash) -> Option<Vec<
         | TokenKind::UnicodeText
         | TokenKind::Bits
         | TokenKind::Number
+        | TokenKind::GluedNumber
         | TokenKind::Parameter
         | TokenKind::Operator
         | TokenKind::Punctuation
@@ -314,7 +320,7 @@ fn parse(text: &[u8], tokens: &[Token]) -> Option<Draft> {
                 .into_iter()
                 .find_map(|flavour| {
                     let dialect = Warehouse::new(flavour, tokens.len());
-                    let tree = tree(&dialect, dialect::tokens(text, tokens)?)?;
+                    let tree = tree(&dialect, tokens::parser_tokens(text, tokens)?)?;
                     walk::facts(&tree)
                 })
         }))
@@ -335,15 +341,16 @@ fn tree(dialect: &Warehouse, tokens: Vec<sqlparser::tokenizer::TokenWithSpan>) -
 fn nesting(text: &[u8], tokens: &[Token]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     for token in tokens {
-        match token.kind {
-            TokenKind::Punctuation => match token.bytes(text) {
+        if token.kind == TokenKind::Punctuation {
+            match token.bytes(text) {
                 b"(" | b"[" => depth += 1,
                 b")" | b"]" => depth = depth.saturating_sub(1),
                 _ => {}
-            },
-            TokenKind::Word if token.is_word(text, "case") => depth += 1,
-            TokenKind::Word if token.is_word(text, "end") => depth = depth.saturating_sub(1),
-            _ => {}
+            }
+        } else if token.is_word(text, "case") {
+            depth += 1;
+        } else if token.is_word(text, "end") {
+            depth = depth.saturating_sub(1);
         }
         deepest = deepest.max(depth);
     }

@@ -15,85 +15,7 @@ use sqlparser::ast::{
 
 use crate::sql::facts::{Draft, relation};
 use crate::sql::statement::{PinReason, StatementKind};
-
-/// Aggregate functions of PostgreSQL and Redshift, sorted.
-const AGGREGATES: [&str; 57] = [
-    "any_value",
-    "approx_count_distinct",
-    "approx_percentile",
-    "array_agg",
-    "avg",
-    "bit_and",
-    "bit_or",
-    "bit_xor",
-    "bool_and",
-    "bool_or",
-    "corr",
-    "count",
-    "covar_pop",
-    "covar_samp",
-    "every",
-    "hll",
-    "hll_combine",
-    "hll_combine_sketches",
-    "hll_create_sketch",
-    "json_agg",
-    "json_arrayagg",
-    "json_object_agg",
-    "json_objectagg",
-    "jsonb_agg",
-    "jsonb_object_agg",
-    "listagg",
-    "listaggdistinct",
-    "max",
-    "median",
-    "min",
-    "mode",
-    "percentile_cont",
-    "percentile_disc",
-    "range_agg",
-    "range_intersect_agg",
-    "regr_avgx",
-    "regr_avgy",
-    "regr_count",
-    "regr_intercept",
-    "regr_r2",
-    "regr_slope",
-    "regr_sxx",
-    "regr_sxy",
-    "regr_syy",
-    "stddev",
-    "stddev_pop",
-    "stddev_samp",
-    "string_agg",
-    "sum",
-    "tdigest",
-    "uddsketch",
-    "var_pop",
-    "var_samp",
-    "variance",
-    "xmlagg",
-    "st_collect",
-    "st_union",
-];
-
-/// Functions that are written without parentheses and that the parser takes for columns.
-const KEYWORD_FUNCTIONS: [&str; 14] = [
-    "current_catalog",
-    "current_date",
-    "current_role",
-    "current_schema",
-    "current_time",
-    "current_timestamp",
-    "current_user",
-    "current_user_id",
-    "localtime",
-    "localtimestamp",
-    "session_user",
-    "sysdate",
-    "systimestamp",
-    "user",
-];
+use crate::sql::vocabulary::{AGGREGATES, KEYWORD_FUNCTIONS, RESERVED, holds};
 
 /// The facts of a parsed query or change of rows; `None` when it holds what neither backend has.
 pub(super) fn facts(tree: &Tree) -> Option<Draft> {
@@ -141,6 +63,14 @@ fn unless(unsure: bool) -> Flow {
     }
 }
 
+/// Whether the name begins with a word that can be no name without quotes.
+fn is_reserved(name: &ObjectName) -> bool {
+    name.0
+        .first()
+        .and_then(|part| part.as_ident())
+        .is_some_and(|ident| ident.quote_style.is_none() && holds(&RESERVED, &ident.value))
+}
+
 fn parts(name: &ObjectName) -> Option<Vec<String>> {
     name.0
         .iter()
@@ -167,6 +97,7 @@ impl Walk {
     }
 
     fn write(&mut self, name: &ObjectName) -> Flow {
+        unless(is_reserved(name))?;
         self.draft.kind = StatementKind::Write;
         self.unread.push(address(name));
         let Some(relation) = parts(name).and_then(|parts| relation(&parts)) else {
@@ -178,10 +109,10 @@ impl Walk {
 
     /// The one table of an `UPDATE`, `DELETE` or `MERGE`.
     fn write_factor(&mut self, factor: &TableFactor) -> Flow {
-        match factor {
-            TableFactor::Table { name, args: None, .. } => self.write(name),
-            _ => ControlFlow::Break(Unsure),
-        }
+        let TableFactor::Table { name, args: None, .. } = factor else {
+            return ControlFlow::Break(Unsure);
+        };
+        self.write(name)
     }
 
     fn write_table(&mut self, table: &TableWithJoins) -> Flow {
@@ -201,9 +132,9 @@ impl Walk {
         let Some(parts) = parts(&function.name) else {
             return ControlFlow::Break(Unsure);
         };
-        // `ARRAY(SELECT …)` is syntax
-        if let ([name], FunctionArguments::Subquery(_)) = (parts.as_slice(), &function.args)
-            && name == "array"
+        // `ARRAY(SELECT …)` and `ROW(…)` are syntax
+        if let [name] = parts.as_slice()
+            && (name == "row" || name == "array" && matches!(function.args, FunctionArguments::Subquery(_)))
         {
             return ControlFlow::Continue(());
         }
@@ -224,7 +155,7 @@ impl Walk {
     }
 
     fn keyword_function(&mut self, ident: &Ident) {
-        if ident.quote_style.is_none() && KEYWORD_FUNCTIONS.contains(&ident.value.as_str()) {
+        if ident.quote_style.is_none() && holds(&KEYWORD_FUNCTIONS, &ident.value) {
             self.draft.calls(&ident.value);
         }
     }
@@ -257,10 +188,12 @@ impl Walk {
         let [target] = into.targets.as_slice() else {
             return ControlFlow::Break(Unsure);
         };
-        let parts: Vec<String> = match target {
-            Expr::Identifier(ident) => vec![ident.value.clone()],
-            Expr::CompoundIdentifier(idents) => idents.iter().map(|ident| ident.value.clone()).collect(),
-            _ => return ControlFlow::Break(Unsure),
+        let parts: Vec<String> = if let Expr::Identifier(ident) = target {
+            vec![ident.value.clone()]
+        } else if let Expr::CompoundIdentifier(idents) = target {
+            idents.iter().map(|ident| ident.value.clone()).collect()
+        } else {
+            return ControlFlow::Break(Unsure);
         };
         let Some(relation) = relation(&parts) else {
             return ControlFlow::Break(Unsure);
@@ -298,7 +231,7 @@ impl Walk {
 }
 
 fn is_aggregate(name: &str) -> bool {
-    AGGREGATES.contains(&name)
+    holds(&AGGREGATES, name)
 }
 
 impl Visitor for Walk {
@@ -379,6 +312,7 @@ impl Visitor for Walk {
             self.unread.swap_remove(at);
             return ControlFlow::Continue(());
         }
+        unless(is_reserved(name))?;
         match parts(name) {
             Some(parts) => self.read(&parts),
             None => ControlFlow::Break(Unsure),
