@@ -11,9 +11,9 @@ use tokio_postgres::NoTls;
 use tollgate::backend::catalog::{
     CatalogAddress, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
 };
+use tollgate::config::CacheWhat;
 use tollgate::policy::{
-    CacheWhat, Cacheability, Catalog, FunctionClass, Invalidation, Volatility, cacheability, invalidation,
-    search_path,
+    Cacheability, Catalog, FunctionClass, Invalidation, Volatility, cacheability, invalidation, search_path,
 };
 use tollgate::sql::{Analysis, Backslash, FunctionName};
 use tollgate::types::{DatabaseName, Secret};
