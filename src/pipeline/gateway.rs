@@ -358,10 +358,7 @@ impl Gateway {
             self.cache.reconfigure(limits);
         }
         self.realm.store(Arc::new(realm));
-        self.greetings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.forget_greetings();
         Ok(())
     }
 
@@ -419,6 +416,14 @@ impl Gateway {
             greetings.clear();
         }
         greetings.insert((key.clone(), settings), greeting);
+    }
+
+    /// Asks the backends anew: what sessions begin with may have changed.
+    pub fn forget_greetings(&self) {
+        self.greetings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Keeps a write in doubt whose outcome nobody can tell.
@@ -600,7 +605,8 @@ fn new_database(
     let stale = Arc::clone(tags);
     Ok(Database {
         name: name.clone(),
-        scope: tags.scope(backend, name),
+        // by address, so that two backends that are one server know of each other's writes
+        scope: tags.scope(&BackendName::new(settings.address.to_string()), name),
         watch: CatalogWatch::spawn(source, watch, move || stale.invalidate_all()),
     })
 }
