@@ -139,9 +139,9 @@ pub fn explain(text: &[u8], config: Option<&Path>, database: Option<&str>) -> Re
             .ready()
             .await
             .map_err(|error| AppError::Catalog(error.with_causes()))?;
-        told.push_str(&format!(
+        told.extend([format!(
             "\nJudged by the definitions of {backend}/{name}, search path \"$user\", public:\n"
-        ));
+        )]);
         let search_path: Arc<[Arc<str>]> = crate::policy::search_path("\"$user\", public", "").into();
         for (number, located) in analysis.statements().iter().enumerate() {
             let verdicts = gateway.verdicts(&located.statement, database, &catalog, &search_path);
@@ -165,10 +165,10 @@ pub fn explain(text: &[u8], config: Option<&Path>, database: Option<&str>) -> Re
                 Invalidation::Everything => "every answer".to_owned(),
                 Invalidation::Definitions => "every answer, and the definitions are read again".to_owned(),
             };
-            told.push_str(&format!(
+            told.extend([format!(
                 "statement {}\n  answer       {cache}\n  makes stale  {stale}\n",
                 number + 1
-            ));
+            )]);
         }
         Ok(told)
     })
@@ -203,7 +203,7 @@ pub fn demo(arguments: DemoArguments) -> Result<(), AppError> {
             http,
             standin,
         } = arguments;
-        let start = StandIn::start(standin, |step| say(step));
+        let start = StandIn::start(standin, say);
         let standin = tokio::select! {
             started = start => started?,
             _ = interrupt.recv() => return Ok(()),

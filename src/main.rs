@@ -35,7 +35,7 @@ enum Command {
         /// How many events to generate, the first time.
         #[arg(long, value_name = "N", default_value_t = DEFAULT_EVENTS, value_parser = clap::value_parser!(u64).range(1..=MAX_EVENTS))]
         events: u64,
-        /// Where PostgreSQL's programs are [default: TOLLGATE_PG_BIN, PATH, /usr/lib/postgresql].
+        /// Where PostgreSQL's programs are [default: `TOLLGATE_PG_BIN`, PATH, /usr/lib/postgresql].
         #[arg(long, value_name = "DIR")]
         pg_bin: Option<PathBuf>,
     },
@@ -128,7 +128,7 @@ fn complain(error: &AppError) {
     let mut text = format!("tollgate: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
+        text.extend([": ", &cause.to_string()]);
         source = cause.source();
     }
     if let AppError::Mistakes { path, mistakes } = error {

@@ -281,7 +281,7 @@ impl Connection {
         }
         match Pin::new(&mut self.stream).poll_write(cx, more) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(BackendError::Closed)),
-            other => other.map_err(BackendError::Lost),
+            sent @ (Poll::Ready(_) | Poll::Pending) => sent.map_err(BackendError::Lost),
         }
     }
 

@@ -35,6 +35,10 @@ pub(super) enum Confirmation {
 
 /// What a request's replies told.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each was seen or not, none is a state"
+)]
 pub(super) struct Observer {
     /// Collects the answer.
     pub(super) fill: Option<Fill>,
@@ -120,7 +124,7 @@ impl Observer {
                 self.row_description = Some(Bytes::copy_from_slice(bytes));
             }
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
-                self.confirmed.extend(self.awaited.pop_front())
+                self.confirmed.extend(self.awaited.pop_front());
             }
             b'E' if piece.head => return self.see_error(bytes, card),
             b'S' => {

@@ -41,14 +41,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     ) -> Served {
         let permit = match self.admit(story).await {
             Ok(permit) => permit,
-            Err(Stopped::Refused(error)) => return self.refuse_with(request, &error, story),
+            Err(Stopped::Refused(error)) => {
+                self.refuse_with(request, &error, story);
+                return Ok(());
+            }
             Err(Stopped::Interrupted(why)) => return self.interrupted(request, why, None, story),
         };
         let limit = permit.time_limit();
         self.card.note_deadline(limit, Instant::now());
         let collecting = match self.bind().await {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
-            Err(Stopped::Refused(error)) => return self.refuse_with(request, &error, story),
+            Err(Stopped::Refused(error)) => {
+                self.refuse_with(request, &error, story);
+                return Ok(());
+            }
             Err(Stopped::Interrupted(why)) => return self.interrupted(request, why, limit, story),
         };
         self.run_request(request, facts, collecting, limit, story).await
@@ -532,18 +538,14 @@ fn inject_unnamed(
     statements: &crate::session::Statements,
     lease: &mut crate::pool::Lease<crate::backend::Connector>,
 ) -> bool {
-    match statements.prepared(b"") {
-        Some(prepared) => {
-            wire::parse_frame(b"", &prepared.text, &prepared.types, lease.outgoing());
-            lease.note_sent(Asked::Parse, Asker::Gateway);
-            true
-        }
-        None => {
-            wire::close_statement_frame(b"", lease.outgoing());
-            lease.note_sent(Asked::Close, Asker::Gateway);
-            false
-        }
+    if let Some(prepared) = statements.prepared(b"") {
+        wire::parse_frame(b"", &prepared.text, &prepared.types, lease.outgoing());
+        lease.note_sent(Asked::Parse, Asker::Gateway);
+        return true;
     }
+    wire::close_statement_frame(b"", lease.outgoing());
+    lease.note_sent(Asked::Close, Asker::Gateway);
+    false
 }
 
 /// Where a Describe of the portal has to be put in, so that the answer can be kept with its RowDescription.

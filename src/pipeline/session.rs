@@ -43,6 +43,10 @@ pub struct Identity {
 }
 
 /// What a session keeps of the backend between requests.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per session, and most requests change it: no allocation"
+)]
 pub(super) enum Binding {
     /// Nothing.
     Free,
@@ -62,6 +66,10 @@ pub(super) struct Last {
 }
 
 /// One session.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that do not depend on each other"
+)]
 pub struct Session<S> {
     pub(super) gateway: Arc<Gateway>,
     pub(super) client: Client<S>,
@@ -101,6 +109,7 @@ pub(super) enum Over {
 }
 
 /// Why a wait ended early.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Interrupted {
     /// The client is gone.
     Gone,
