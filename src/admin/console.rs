@@ -127,7 +127,12 @@ fn closest(words: &Words<'_>) -> Option<&'static str> {
     let given = words.canonical(LONGEST_NAME).to_ascii_uppercase();
     COMMANDS
         .iter()
-        .map(|command| (strsim::damerau_levenshtein(&given, command.name()), command.name()))
+        .map(|command| {
+            (
+                strsim::damerau_levenshtein(&given, command.name()),
+                command.name(),
+            )
+        })
         .filter(|(distance, name)| *distance <= name.len() / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)

@@ -10,7 +10,10 @@ use crate::wire::{Column, ColumnType, Value};
 
 /// What `SELECT version()` answers here. Drivers read `PostgreSQL` and a version out of it.
 pub fn version() -> String {
-    format!("PostgreSQL 8.0.2, console of Tollgate {}", env!("CARGO_PKG_VERSION"))
+    format!(
+        "PostgreSQL 8.0.2, console of Tollgate {}",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// What is answered to a text that is no command.

@@ -135,6 +135,12 @@ impl ClientError for ConsoleError {
     }
 }
 
+impl From<ConsoleError> for Box<dyn ClientError> {
+    fn from(error: ConsoleError) -> Self {
+        Box::new(error)
+    }
+}
+
 /// Every mistake, one line each.
 fn reload_detail(error: &ReloadError) -> String {
     match error {

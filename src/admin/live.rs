@@ -187,7 +187,11 @@ pub(super) fn pool_rows(gateway: &Gateway, now: Instant) -> BTreeMap<(String, St
 }
 
 fn pool_key(key: &ServerKey) -> (String, String, String) {
-    (key.backend.to_string(), key.database.to_string(), key.user.to_string())
+    (
+        key.backend.to_string(),
+        key.database.to_string(),
+        key.user.to_string(),
+    )
 }
 
 /// The pool that a session takes its connections from; none for a session of the console.

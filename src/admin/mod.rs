@@ -12,9 +12,10 @@ mod courtesy;
 mod error;
 mod live;
 mod moment;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod words;
 
 pub use columns::Columns;

@@ -42,7 +42,9 @@ impl<'t> Words<'t> {
         name.split_ascii_whitespace().enumerate().all(|(index, word)| {
             self.tokens.get(index).is_some_and(|token| {
                 token.kind == TokenKind::Word
-                    && token.bytes(self.text.as_bytes()).eq_ignore_ascii_case(word.as_bytes())
+                    && token
+                        .bytes(self.text.as_bytes())
+                        .eq_ignore_ascii_case(word.as_bytes())
             })
         })
     }
@@ -160,10 +162,7 @@ impl Arguments<'_> {
 /// Without the quotes around it; a doubled quote inside is one.
 fn unquoted(word: &str) -> String {
     for quote in ['"', '\''] {
-        if let Some(inner) = word
-            .strip_prefix(quote)
-            .and_then(|rest| rest.strip_suffix(quote))
-        {
+        if let Some(inner) = word.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
             return inner.replace(&format!("{quote}{quote}"), &quote.to_string());
         }
     }
@@ -208,7 +207,11 @@ mod tests {
             ("X dwh-1.eu", Some("dwh-1.eu"), None),
             ("X 'dwh 1'", Some("dwh 1"), None),
             ("X \"Dwh\"\"1\"", Some("Dwh\"1"), Some("Dwh\"1")),
-            ("X Public.\"Users\"", Some("Public.\"Users\""), Some("public|Users")),
+            (
+                "X Public.\"Users\"",
+                Some("Public.\"Users\""),
+                Some("public|Users"),
+            ),
             ("X a . b", None, Some("a|b")),
             ("X a b", None, None),
             ("X a.", Some("a."), None),
