@@ -304,7 +304,8 @@ async fn run(
         http_socket.as_ref().map(TcpListener::local_addr).transpose()?,
     );
     let gateway = Arc::new(Gateway::new(config, Some(path.to_owned()), Some(log))?);
-    let frontend = Arc::new(Frontend::new(Arc::clone(&gateway), Places::default()));
+    let places = Places::default();
+    let frontend = Arc::new(Frontend::new(Arc::clone(&gateway), places.clone()));
     let workers = Workers::start(listen.workers, &frontend)?;
 
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -313,10 +314,17 @@ async fn run(
     let readiness = Arc::new(http::Readiness::default());
     let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
     let http_task = http_socket.map(|socket| {
-        let served = http::serve(socket, Arc::clone(&gateway), Arc::clone(&readiness), async {
+        let stopped = async {
             // the sender's end is the signal, too
             drop(http_stopped.await);
-        });
+        };
+        let served = http::serve(
+            socket,
+            Arc::clone(&gateway),
+            places,
+            Arc::clone(&readiness),
+            stopped,
+        );
         tokio::spawn(served)
     });
     let looked_after = Arc::clone(&gateway);

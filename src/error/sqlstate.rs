@@ -35,6 +35,8 @@ impl SqlState {
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `42601`: the text is no command.
     pub const SYNTAX_ERROR: Self = Self("42601");
+    /// `42P01`: no such relation.
+    pub const UNDEFINED_TABLE: Self = Self("42P01");
     /// `42704`: no such object.
     pub const UNDEFINED_OBJECT: Self = Self("42704");
     /// `53300`: no place for another connection.
@@ -49,6 +51,8 @@ impl SqlState {
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
     /// `57P03`: not now.
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
+    /// `F0000`: the configuration file has mistakes.
+    pub const CONFIG_FILE_ERROR: Self = Self("F0000");
     /// `XX000`: a bug.
     pub const INTERNAL_ERROR: Self = Self("XX000");
 

@@ -16,7 +16,7 @@ pub(super) async fn run<S>(mut client: Client<S>, card: &SessionCard, gateway: A
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let mut console = Console::new(gateway);
+    let mut console = Console::new(gateway, card.login.user.clone());
     let mut collector = Collector::default();
     let mut statements = Statements::default();
     let mut skipping = false;

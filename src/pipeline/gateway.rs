@@ -16,7 +16,7 @@ use super::realm::{
 use super::sessions::Sessions;
 use crate::backend::{Route, ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
-use crate::config::{self, CacheWhat, Config, Mistake, RealEnvironment};
+use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
 use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation};
 use crate::sql::{Analyzer, Fingerprint, Statement};
 use crate::telemetry::Metrics;
@@ -159,16 +159,19 @@ impl Gateway {
     /// # Errors
     ///
     /// The file cannot be read or has mistakes, or what it asks for cannot be set up; nothing has changed then.
-    pub fn reload(&self) -> Result<Vec<String>, ReloadError> {
+    pub fn reload(&self) -> Result<Vec<Change>, ReloadError> {
         let outcome = self.read_and_apply();
         match &outcome {
-            Ok(changes) => ConfigReloaded { changes }.emit(&self.metrics),
+            Ok(changes) => {
+                let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                ConfigReloaded { changes: &changes }.emit(&self.metrics);
+            }
             Err(error) => ConfigRejected { error }.emit(&self.metrics),
         }
         outcome
     }
 
-    fn read_and_apply(&self) -> Result<Vec<String>, ReloadError> {
+    fn read_and_apply(&self) -> Result<Vec<Change>, ReloadError> {
         let path = self.config_path.as_ref().ok_or(ReloadError::NoFile)?;
         let text = std::fs::read_to_string(path).map_err(|source| ReloadError::Unreadable {
             path: path.clone(),
@@ -180,7 +183,7 @@ impl Gateway {
                 mistakes,
             }
         })?;
-        let changes = self.realm.load().config.diff(&config);
+        let changes = self.realm.load().config.changes(&config);
         self.apply(config)?;
         Ok(changes)
     }

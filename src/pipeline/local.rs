@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::error::ClientError;
 use crate::session::{Ending, Prepared, Request, Statements};
-use crate::sql::{Analysis, Backslash};
+use crate::sql::{Analysis, Backslash, Lexer};
 use crate::wire::{
     self, Column, FrontendTag, TargetKind, TransactionStatus, Value, WireError, command_complete, data_row,
     error_response, ready_for_query, row_description, simple,
@@ -58,25 +58,44 @@ pub trait Commands {
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>>;
 }
 
-/// Answers a text of the simple protocol, without the ReadyForQuery. True when it went well.
+/// Answers a text of the simple protocol, statement by statement up to the first that fails, without the
+/// ReadyForQuery. True when all went well.
 pub fn answer_simple(text: &[u8], commands: &mut dyn Commands, out: &mut BytesMut) -> bool {
-    match commands.run(text) {
-        Ok(Some(answer)) => {
-            if !answer.columns.is_empty() {
-                row_description(answer.columns, &[], out);
+    let mut said = false;
+    for statement in statements_of(text) {
+        match commands.run(statement) {
+            Ok(Some(answer)) => {
+                if !answer.columns.is_empty() {
+                    row_description(answer.columns, &[], out);
+                }
+                finish(&answer, &[], out);
+                said = true;
             }
-            finish(&answer, &[], out);
-            true
-        }
-        Ok(None) => {
-            wire::empty_query(out);
-            true
-        }
-        Err(error) => {
-            error_response(&*error, out);
-            false
+            Ok(None) => {}
+            Err(error) => {
+                error_response(&*error, out);
+                return false;
+            }
         }
     }
+    if !said {
+        wire::empty_query(out);
+    }
+    true
+}
+
+/// The statements between the semicolons of a text, empty ones left out.
+fn statements_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut tokens = Lexer::new(text, Backslash::Literal).peekable();
+    std::iter::from_fn(move || {
+        while tokens.next_if(|token| token.is(text, ";")).is_some() {}
+        let first = tokens.next()?;
+        let mut end = first.end;
+        while let Some(token) = tokens.next_if(|token| !token.is(text, ";")) {
+            end = token.end;
+        }
+        text.get(first.start..end)
+    })
 }
 
 fn finish(answer: &Answer, formats: &[i16], out: &mut BytesMut) {
@@ -235,4 +254,28 @@ pub(super) fn formats(bytes: &[u8]) -> Vec<i16> {
         .iter()
         .map(|code| i16::from_be_bytes(*code))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_taken_apart_at_its_semicolons() {
+        for (text, statements) in [
+            ("SHOW POOLS", vec!["SHOW POOLS"]),
+            ("SHOW POOLS;", vec!["SHOW POOLS"]),
+            (" ;; -- nothing\n; /* at all */ ", vec![]),
+            ("", vec![]),
+            (
+                "SET a = ';'; /* ; */ RELOAD ;SHOW \"x;y\"",
+                vec!["SET a = ';'", "RELOAD", "SHOW \"x;y\""],
+            ),
+        ] {
+            let found: Vec<_> = statements_of(text.as_bytes())
+                .map(String::from_utf8_lossy)
+                .collect();
+            assert_eq!(found, statements, "{text}");
+        }
+    }
 }

@@ -1,0 +1,111 @@
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::admin::tests::lonely_gateway;
+use crate::http::Readiness;
+
+struct Server {
+    address: SocketAddr,
+    readiness: Arc<Readiness>,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn start() -> Server {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let readiness = Arc::new(Readiness::default());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(serve(
+        listener,
+        lonely_gateway(),
+        Places::default(),
+        Arc::clone(&readiness),
+        async { drop(stopped.await) },
+    ));
+    Server {
+        address,
+        readiness,
+        stop,
+        task,
+    }
+}
+
+impl Server {
+    async fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        let text = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(text.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        answer
+    }
+}
+
+#[tokio::test]
+async fn every_path_has_its_answer() {
+    let server = start().await;
+    for (request, status, body) in [
+        ("GET /livez", "200 OK", "\r\n\r\nalive\n"),
+        ("HEAD /livez", "200 OK", "\r\n\r\n"),
+        (
+            "GET /readyz",
+            "503 Service Unavailable",
+            "no backend can be reached: warehouse\n",
+        ),
+        (
+            "GET /",
+            "404 Not Found",
+            "there are /metrics, /livez and /readyz\n",
+        ),
+        ("POST /metrics", "405 Method Not Allowed", "only GET and HEAD\n"),
+        ("GET /metrics", "200 OK", "# EOF\n"),
+        ("HEAD /metrics", "200 OK", "\r\n\r\n"),
+    ] {
+        let answer = server.ask(request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{request}: {answer}"
+        );
+        assert!(answer.ends_with(body), "{request}: {answer}");
+    }
+    let metrics = server.ask("GET /metrics").await;
+    assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"));
+    for series in [
+        "tollgate_pool_connections{backend=\"warehouse\",state=\"idle\"} 0",
+        "tollgate_quota_running{team=\"growth\"} 0",
+    ] {
+        assert!(metrics.contains(series), "{series} is missing in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_draining_gateway_lives_but_is_not_ready() {
+    let server = start().await;
+    server.readiness.drain();
+    let answer = server.ask("GET /readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining: no new clients\n"));
+    assert!(server.ask("GET /livez").await.starts_with("HTTP/1.1 200 "));
+    server.stop.send(()).expect("it waits for that");
+    server.task.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_off() {
+    let server = start().await;
+    let mut stream = TcpStream::connect(server.address).await.expect("it listens");
+    let endless = vec![b'x'; 64 * 1024];
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nX: ")
+        .await
+        .expect("it reads");
+    // it may be cut off while this is sent
+    drop(stream.write_all(&endless).await);
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    assert!(!String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200"));
+}
