@@ -245,8 +245,8 @@ pub(super) fn whole<'a, R: Row + 'a>(rows: impl Iterator<Item = &'a R>) -> Vec<B
 mod tests {
     use sha2::{Digest, Sha256};
 
-    use super::super::calendar::Day;
-    use super::super::generate::{Days, SEED};
+    use crate::standin::calendar::Day;
+    use crate::standin::generate::{Days, SEED};
     use super::*;
 
     #[test]

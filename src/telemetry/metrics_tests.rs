@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::catalog::{CATALOG, LabelValues};
-use super::super::live::{CacheState, ClientCounts, PoolState, TeamState};
+use crate::telemetry::catalog::{CATALOG, LabelValues};
+use crate::telemetry::live::{CacheState, ClientCounts, PoolState, TeamState};
 use super::*;
 
 fn live() -> LiveState {
