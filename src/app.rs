@@ -1,1 +1,331 @@
-//! placeholder
+//! Wiring: the listener, the workers, HTTP, signals, drain.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Address, Config, LogFormat, Mistake, RealEnvironment};
+use crate::frontend::{Frontend, Listener, Places, Workers, bind};
+use crate::http;
+use crate::pipeline::{Gateway, GatewayError};
+use crate::standin::{DemoOptions, StandIn, StandInError, demo_config_toml};
+use crate::telemetry::event::{Draining, Listening};
+use crate::telemetry::log::{self, LogControl, LogError};
+
+/// How often sessions and pools are looked after.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// How long sessions that were ended have to say farewell.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why the gateway does not run, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration cannot be read.
+    #[error("could not read {path}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration has mistakes.
+    #[error("{count} in {path}", count = counted(.mistakes.len()), path = .path.display())]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        mistakes: Vec<Mistake>,
+    },
+    /// It cannot be set up as configured.
+    #[error("the gateway cannot be set up")]
+    Gateway(#[from] GatewayError),
+    /// The stand-in does not run.
+    #[error("the stand-in cannot be started")]
+    StandIn(#[from] StandInError),
+    /// The address is taken, or not of this machine.
+    #[error("could not listen on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Logging.
+    #[error("logging cannot be set up")]
+    Log(#[from] LogError),
+    /// The system refuses a thread, a signal, a file.
+    #[error("the system refuses")]
+    System(#[from] io::Error),
+}
+
+fn counted(mistakes: usize) -> String {
+    if mistakes == 1 {
+        "1 mistake".to_owned()
+    } else {
+        format!("{mistakes} mistakes")
+    }
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+///
+/// It cannot be read, or has mistakes.
+pub fn load(path: &Path) -> Result<Config, AppError> {
+    let text = std::fs::read_to_string(path).map_err(|source| AppError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    config::parse(&text, &RealEnvironment::of_file(path)).map_err(|mistakes| AppError::Mistakes {
+        path: path.to_owned(),
+        mistakes,
+    })
+}
+
+/// Serves as the configuration at `path` says, until a signal ends it.
+///
+/// # Errors
+///
+/// It cannot begin.
+pub fn serve(path: &Path) -> Result<(), AppError> {
+    let config = load(path)?;
+    let log = start_log(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(config, path, log, |_, _| Ok(())))
+}
+
+/// What `tollgate demo` was told.
+#[derive(Clone, Debug)]
+pub struct DemoArguments {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where HTTP is.
+    pub http: SocketAddr,
+    /// The stand-in.
+    pub standin: DemoOptions,
+}
+
+/// Starts a stand-in with demo data, and serves it until a signal ends it.
+///
+/// # Errors
+///
+/// It cannot begin.
+pub fn demo(arguments: DemoArguments) -> Result<(), AppError> {
+    let log = log::init(log::LogFormat::Text, "warn")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async move {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let DemoArguments {
+            listen,
+            http,
+            standin,
+        } = arguments;
+        let start = StandIn::start(standin, |step| say(step));
+        let standin = tokio::select! {
+            started = start => started?,
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+        };
+        let path = standin.directory().join("tollgate.toml");
+        let outcome = serve_demo(&standin, &path, listen, http, log).await;
+        standin.stop().await;
+        outcome
+    })
+}
+
+async fn serve_demo(
+    standin: &StandIn,
+    path: &Path,
+    listen: SocketAddr,
+    http: SocketAddr,
+    log: LogControl,
+) -> Result<(), AppError> {
+    std::fs::write(path, demo_config_toml(standin, listen, http))?;
+    let config = load(path)?;
+    run(config, path, log, |listen, http| {
+        say("");
+        say("Tollgate is ready. In another terminal:");
+        say(&format!(
+            "  psql 'postgres://ana:ana@{listen}/dev'        an analyst of team growth"
+        ));
+        say(&format!(
+            "  psql 'postgres://dash:dash@{listen}/dev'      a dashboard of team bi"
+        ));
+        say(&format!(
+            "  psql 'postgres://root:root@{listen}/tollgate' the administrator's console"
+        ));
+        if let Some(http) = http {
+            say(&format!("  http://{http}/metrics"));
+        }
+        say(&format!("Its configuration: {}", path.display()));
+        say("Ctrl-C stops everything; the data stay for the next time.");
+        Ok(())
+    })
+    .await
+}
+
+/// Tells a person something, on standard output. Nobody may be listening.
+fn say(line: &str) {
+    drop(writeln!(io::stdout(), "{line}"));
+}
+
+fn start_log(config: &Config) -> Result<LogControl, AppError> {
+    let format = match config.log.format {
+        LogFormat::Text => log::LogFormat::Text,
+        LogFormat::Json => log::LogFormat::Json,
+    };
+    Ok(log::init(format, config.log.level.as_str())?)
+}
+
+fn socket_address(address: &Address) -> Result<SocketAddr, AppError> {
+    let unusable = |source| AppError::Listen {
+        address: address.to_string(),
+        source,
+    };
+    match address {
+        Address::Tcp { host, port } => {
+            let mut found =
+                std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), *port)).map_err(unusable)?;
+            found
+                .next()
+                .ok_or_else(|| unusable(io::ErrorKind::AddrNotAvailable.into()))
+        }
+        Address::Unix { .. } => Err(unusable(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+fn listen(address: &Address) -> Result<TcpListener, AppError> {
+    let resolved = socket_address(address)?;
+    bind(resolved).map_err(|source| AppError::Listen {
+        address: address.to_string(),
+        source,
+    })
+}
+
+/// Everything, until a signal ends it.
+async fn run(
+    config: Config,
+    path: &Path,
+    log: LogControl,
+    ready: impl FnOnce(SocketAddr, Option<SocketAddr>) -> io::Result<()>,
+) -> Result<(), AppError> {
+    raise_descriptor_limit();
+    let socket = listen(&config.listen.address)?;
+    let http_socket = config
+        .http
+        .as_ref()
+        .map(|http| listen(&http.address))
+        .transpose()?;
+    let (listen, http_listen) = (
+        config.listen.clone(),
+        http_socket.as_ref().map(TcpListener::local_addr).transpose()?,
+    );
+    let gateway = Arc::new(Gateway::new(config, Some(path.to_owned()), Some(log))?);
+    let frontend = Arc::new(Frontend::new(Arc::clone(&gateway), Places::default()));
+    let workers = Workers::start(listen.workers, &frontend)?;
+
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let readiness = Arc::new(http::Readiness::default());
+    let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
+    let http_task = http_socket.map(|socket| {
+        let served = http::serve(socket, Arc::clone(&gateway), Arc::clone(&readiness), async {
+            // the sender's end is the signal, too
+            drop(http_stopped.await);
+        });
+        tokio::spawn(served)
+    });
+    let looked_after = Arc::clone(&gateway);
+    let housekeeping = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(HOUSEKEEPING);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            looked_after.housekeep(Instant::now());
+        }
+    });
+
+    let address = socket.local_addr()?;
+    Listening {
+        address,
+        tls: listen.tls.is_some(),
+    }
+    .emit();
+    ready(address, http_listen)?;
+    {
+        let accepting = Listener::new(socket, &listen.tcp_keepalive).run(&workers);
+        tokio::pin!(accepting);
+        loop {
+            tokio::select! {
+                () = &mut accepting => break,
+                _ = hang_up.recv() => drop(gateway.reload()),
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+            }
+        }
+    }
+    frontend.drain();
+    readiness.drain();
+    let patience = gateway.realm().config.listen.drain_timeout;
+    tokio::select! {
+        () = drain(&gateway, patience) => {}
+        // a second signal ends the patience
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    end_sessions(&gateway).await;
+    housekeeping.abort();
+    drop(stop_http);
+    if let Some(task) = http_task {
+        // it ends with the requests that it still answers, or with the runtime
+        drop(tokio::time::timeout(FAREWELL, task).await);
+    }
+    workers.stop();
+    Ok(())
+}
+
+/// Lets running queries finish and tells idle sessions to go, for as long as `patience` lasts.
+async fn drain(gateway: &Gateway, patience: Duration) {
+    Draining {
+        sessions: u64::try_from(gateway.sessions.count()).unwrap_or(u64::MAX),
+        patience,
+    }
+    .emit();
+    gateway.sessions.drain();
+    drop(tokio::time::timeout(patience, gateway.sessions.emptied()).await);
+}
+
+/// Ends whoever is still there.
+async fn end_sessions(gateway: &Gateway) {
+    let ended = gateway
+        .sessions
+        .list()
+        .into_iter()
+        .map(|card| async move { card.kill(FAREWELL).await });
+    let all = futures_util::future::join_all(ended);
+    drop(tokio::time::timeout(FAREWELL, all).await);
+    drop(tokio::time::timeout(FAREWELL, gateway.sessions.emptied()).await);
+}
+
+/// Every client and every backend connection is a descriptor; the usual soft limit is 1,024.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, hard, "the limit of open files stays low");
+    }
+}

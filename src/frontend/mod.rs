@@ -1,1 +1,16 @@
-//! placeholder
+//! The client's side: accept, protect, log in, and hand over to a session or to the console.
+
+mod cancel;
+mod connection;
+mod console;
+mod listener;
+mod login;
+mod places;
+mod stream;
+mod workers;
+
+pub use connection::Frontend;
+pub use listener::{Listener, bind};
+pub use places::Places;
+pub use stream::ClientStream;
+pub use workers::Workers;

@@ -24,9 +24,12 @@ use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidat
 use crate::pool::{Limits, Pool};
 use crate::quota::{Quota, QuotaLimits};
 use crate::sql::{Analyzer, Fingerprint, Statement};
+use crate::telemetry::event::{ConfigRejected, ConfigReloaded};
+use crate::telemetry::log::LogControl;
 use crate::telemetry::{BackendMetrics, Metrics, TeamMetrics};
 use crate::types::{BackendName, ByteSize, DatabaseName, Secret, TeamName, UserName};
 
+use super::listen_tls::server_config;
 use super::sessions::Sessions;
 
 /// Memory for what is known of statements.
@@ -51,6 +54,9 @@ const CATALOG_QUERY: Duration = Duration::from_secs(30);
 /// Why the gateway cannot be set up as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
+    /// TLS towards clients.
+    #[error("listen.tls: certificate and key cannot be used: {0}")]
+    ListenTls(rustls::Error),
     /// TLS towards a backend.
     #[error("backend \"{backend}\": TLS cannot be set up: {source}")]
     Tls {
@@ -176,6 +182,8 @@ pub struct Realm {
     pub teams: BTreeMap<TeamName, Arc<Team>>,
     /// Users by name.
     pub users: BTreeMap<UserName, Member>,
+    /// TLS for clients, unless there is none.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Realm {
@@ -245,18 +253,23 @@ pub struct Gateway {
     /// When it started.
     pub started: Instant,
     config_path: Option<PathBuf>,
+    log: Option<LogControl>,
     verdicts: RwLock<HashMap<VerdictKey, Arc<Verdicts>>>,
     greetings: Mutex<HashMap<(ServerKey, Vec<u8>), Arc<Greeting>>>,
     doubts: Mutex<VecDeque<(Instant, WriteGuard)>>,
 }
 
 impl Gateway {
-    /// Sets everything up as `config` says, which came from the file `config_path`. Catalogs are followed on the current tokio runtime; nothing is connected yet.
+    /// Sets everything up as `config` says, which came from the file `config_path`; a reload also sets `log`'s level. Catalogs are followed on the current tokio runtime; nothing is connected yet.
     ///
     /// # Errors
     ///
     /// What the configuration asks for cannot be set up.
-    pub fn new(config: Config, config_path: Option<PathBuf>) -> Result<Self, GatewayError> {
+    pub fn new(
+        config: Config,
+        config_path: Option<PathBuf>,
+        log: Option<LogControl>,
+    ) -> Result<Self, GatewayError> {
         let cache = ResultCache::new(cache_limits(&config.cache));
         let tags = Arc::new(Tags::default());
         let metrics = Metrics::new();
@@ -272,6 +285,7 @@ impl Gateway {
             metrics,
             started: Instant::now(),
             config_path,
+            log,
             verdicts: RwLock::default(),
             greetings: Mutex::default(),
             doubts: Mutex::default(),
@@ -284,6 +298,15 @@ impl Gateway {
     ///
     /// The file cannot be read or has mistakes, or what it asks for cannot be set up; nothing has changed then.
     pub fn reload(&self) -> Result<Vec<String>, ReloadError> {
+        let outcome = self.read_and_apply();
+        match &outcome {
+            Ok(changes) => ConfigReloaded { changes }.emit(&self.metrics),
+            Err(error) => ConfigRejected { error }.emit(&self.metrics),
+        }
+        outcome
+    }
+
+    fn read_and_apply(&self) -> Result<Vec<String>, ReloadError> {
         let path = self.config_path.as_ref().ok_or(ReloadError::NoFile)?;
         let text = std::fs::read_to_string(path).map_err(|source| ReloadError::Unreadable {
             path: path.clone(),
@@ -326,6 +349,10 @@ impl Gateway {
             if let Some(known) = realm.teams.get(name) {
                 known.quota.reconfigure(quota_limits(&team.quota), now);
             }
+        }
+        if let Some(log) = &self.log {
+            // the level is one of a list, which the filter always takes
+            drop(log.set_filter(realm.config.log.level.as_str()));
         }
         if limits != self.cache.limits() {
             self.cache.reconfigure(limits);
@@ -489,12 +516,20 @@ fn build(
             )
         })
         .collect();
+    let tls = config
+        .listen
+        .tls
+        .as_ref()
+        .map(|tls| server_config(tls.certificate.text.expose(), tls.key.text.expose()))
+        .transpose()
+        .map_err(GatewayError::ListenTls)?;
     Ok(Realm {
         config,
         backends,
         databases,
         teams,
         users,
+        tls,
     })
 }
 

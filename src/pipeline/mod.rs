@@ -6,6 +6,7 @@ mod client;
 mod error;
 mod facts;
 mod gateway;
+mod listen_tls;
 mod local;
 mod lookup;
 mod observe;

@@ -298,6 +298,8 @@ pub struct Sessions {
     next_key: AtomicU32,
     began: Instant,
     cards: Mutex<HashMap<u32, Arc<SessionCard>>>,
+    /// Counts those that have ended.
+    left: tokio::sync::watch::Sender<u64>,
 }
 
 impl Default for Sessions {
@@ -307,6 +309,7 @@ impl Default for Sessions {
             next_key: AtomicU32::new(0),
             began: Instant::now(),
             cards: Mutex::new(HashMap::new()),
+            left: tokio::sync::watch::Sender::new(0),
         }
     }
 }
@@ -360,6 +363,7 @@ impl Sessions {
     /// A session is over.
     pub fn remove(&self, card: &SessionCard) {
         self.cards().remove(&card.key.id);
+        self.left.send_modify(|left| *left += 1);
     }
 
     /// The session with this key, if the secret is right too.
@@ -379,6 +383,21 @@ impl Sessions {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.cards().len()
+    }
+
+    /// Waits until there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn emptied(&self) {
+        let mut left = self.left.subscribe();
+        while self.count() > 0 {
+            // the sender lives as long as this
+            if left.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Ends every session as it becomes idle.

@@ -113,11 +113,16 @@ impl Settings {
 
     /// Appends what a cached result depends on, so that different settings give different bytes.
     pub fn scope_into(&self, out: &mut Vec<u8>) {
-        let parts = self
-            .0
-            .iter()
-            .filter(|(name, _)| !WITHOUT_EFFECT_ON_RESULTS.contains(&&***name));
-        for (name, value) in parts {
+        self.encode(|name| !WITHOUT_EFFECT_ON_RESULTS.contains(&name), out);
+    }
+
+    /// Appends all of them, so that different settings give different bytes.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        self.encode(|_| true, out);
+    }
+
+    fn encode(&self, wanted: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
+        for (name, value) in self.0.iter().filter(|(name, _)| wanted(name)) {
             let (form, text) = match value {
                 SettingValue::Plain(text) => (b'p', text),
                 SettingValue::Sql(text) => (b's', text),

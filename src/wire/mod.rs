@@ -22,8 +22,8 @@ pub use startup::{
     CancelKey, Initial, MAX_STARTUP, Protocol, StartupPacket, initial, password_text, sasl_initial,
 };
 pub use synthesis::{
-    Column, ColumnType, Value, authentication, backend_key_data, close_statement_frame, command_complete,
-    data_row, describe_portal_frame, empty_query, error_response, negotiate_protocol_version,
-    notice_response, parameter_description, parameter_status_frame, parse_frame, ready_for_query,
-    row_description, simple, startup_message,
+    Column, ColumnType, Value, authentication, authentication_ok, backend_key_data, close_statement_frame,
+    command_complete, data_row, describe_portal_frame, empty_query, error_response,
+    negotiate_protocol_version, notice_response, parameter_description, parameter_status_frame, parse_frame,
+    ready_for_query, row_description, simple, startup_message,
 };

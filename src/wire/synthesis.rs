@@ -236,6 +236,11 @@ pub fn authentication(message: &Authentication, out: &mut BytesMut) {
     put(message, out);
 }
 
+/// `AuthenticationOk`.
+pub fn authentication_ok(out: &mut BytesMut) {
+    put(&Authentication::Ok, out);
+}
+
 /// `NegotiateProtocolVersion`: the newest version 3 minor we have, and the `_pq_.` options we do not know.
 ///
 /// The number is the whole version, as `SendNegotiateProtocolVersion` sends it, not the minor part alone as the

@@ -1,0 +1,25 @@
+//! A cancel request, on a connection of its own that gets no answer.
+
+use std::net::SocketAddr;
+
+use crate::pipeline::Gateway;
+use crate::telemetry::event::CancelRequested;
+use crate::wire::CancelKey;
+
+/// How long a cancel request may take to reach the backend.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Cancels what the session with that key runs, if there is one.
+pub(super) async fn cancel(gateway: &Gateway, key: &CancelKey, address: SocketAddr) {
+    let session = gateway.sessions.find(key);
+    let forwarded = match &session {
+        Some(session) => session.cancel(PATIENCE).await,
+        None => false,
+    };
+    CancelRequested {
+        address,
+        session: session.map(|session| session.id),
+        forwarded,
+    }
+    .emit(&gateway.metrics);
+}

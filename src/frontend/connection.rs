@@ -1,0 +1,294 @@
+//! One accepted client, from its first byte to its last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::backend::ServerKey;
+use crate::pipeline::{Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard};
+use crate::pool::CheckoutError;
+use crate::session::StartupRequest;
+use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
+use crate::types::{DatabaseName, UserName};
+use crate::wire::{self, TransactionStatus};
+
+use super::login::{Door, LoginError, Opening, refusal};
+use super::places::{Place, Places};
+use super::workers::Accepted;
+use super::{cancel, console};
+
+/// The database that is the console.
+const CONSOLE: &str = "tollgate";
+
+/// What every client meets.
+pub struct Frontend {
+    gateway: Arc<Gateway>,
+    places: Places,
+    draining: AtomicBool,
+}
+
+/// Who got in.
+enum Guest {
+    /// A user of a team.
+    Member(Box<Identity>),
+    /// An administrator at the console.
+    Admin,
+}
+
+impl Frontend {
+    /// In front of `gateway`.
+    pub fn new(gateway: Arc<Gateway>, places: Places) -> Self {
+        Self {
+            gateway,
+            places,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets nobody in any more.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves a client to its end.
+    pub(super) async fn serve(&self, client: Accepted) {
+        let Accepted { stream, address } = client;
+        let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+            return;
+        };
+        let realm = self.gateway.realm();
+        let listen = &realm.config.listen;
+        let place = self.places.take(
+            address.ip(),
+            listen.max_connections,
+            listen.max_connections_per_address,
+        );
+        let timeout = listen.login_timeout;
+        let door = Door::new(stream);
+        // somebody who finds no place is told so in the protocol, which takes a start-up packet first
+        let opened = tokio::time::timeout(timeout, door.open(&realm)).await;
+        let (mut door, request) = match opened {
+            Ok(Ok((door, Opening::Startup(request)))) => (door, request),
+            Ok(Ok((_, Opening::Cancel(key)))) => return cancel::cancel(&self.gateway, &key, address).await,
+            Ok(Err((mut door, error))) => return self.refuse(&mut door, address, None, &error).await,
+            // a client that says nothing gets no answer
+            Err(_) => return self.count_refusal(address, None, &LoginError::Timeout),
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(full) => {
+                let error = refusal(address, full);
+                return self.refuse(&mut door, address, Some(&request.user), &error).await;
+            }
+        };
+        let admitted = tokio::time::timeout(timeout, self.admit(&mut door, &request));
+        let admitted = admitted.await.unwrap_or(Err(LoginError::Timeout));
+        match admitted {
+            Ok(guest) => self.host(door, request, guest, address, place).await,
+            Err(error) => self.refuse(&mut door, address, Some(&request.user), &error).await,
+        }
+    }
+
+    /// Checks the password, and then whether the user may go where it wants.
+    async fn admit(&self, door: &mut Door, request: &StartupRequest) -> Result<Guest, LoginError> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(LoginError::Draining);
+        }
+        door.authenticate(request, &self.gateway).await?;
+        let realm = self.gateway.realm();
+        let member = realm.users.get(request.user.as_str());
+        if request.database == CONSOLE {
+            return if member.is_some_and(|member| member.admin) {
+                Ok(Guest::Admin)
+            } else {
+                Err(LoginError::NotAdmin)
+            };
+        }
+        let team = member
+            .and_then(|member| member.team.as_ref())
+            .and_then(|team| realm.teams.get(team));
+        let team = Arc::clone(team.ok_or_else(|| LoginError::NoTeam(request.user.clone()))?);
+        let name = DatabaseName::new(request.database.as_str());
+        let place = (team.backend.name.clone(), name.clone());
+        let database = realm.databases.get(&place).map(Arc::clone);
+        let database = database.ok_or_else(|| LoginError::NoDatabase(request.database.clone()))?;
+        let key = ServerKey {
+            backend: team.backend.name.clone(),
+            database: name,
+            user: Arc::clone(&team.login),
+        };
+        let mut identity = Identity {
+            user: UserName::new(request.user.as_str()),
+            team,
+            database,
+            key,
+            default_search_path: "".into(),
+            startup: request.settings.clone(),
+        };
+        let greeting = self.greeting(&identity).await?;
+        identity.default_search_path = Arc::clone(&greeting.search_path);
+        wire::authentication_ok(&mut door.outbox);
+        for (name, value) in &greeting.parameters {
+            let value = if name == "application_name" {
+                &request.application_name
+            } else {
+                value
+            };
+            wire::parameter_status_frame(name, value, &mut door.outbox);
+        }
+        Ok(Guest::Member(Box::new(identity)))
+    }
+
+    /// What the backend tells a session with these settings at login; asked once for each combination, and then again
+    /// only after a reload. A setting that the backend refuses is refused here.
+    async fn greeting(&self, identity: &Identity) -> Result<Arc<Greeting>, LoginError> {
+        let settings = identity.startup.without("application_name");
+        let mut form = Vec::new();
+        settings.encode_into(&mut form);
+        if let Some(known) = self.gateway.greeting(&identity.key, &form) {
+            return Ok(known);
+        }
+        let backend = &identity.team.backend;
+        let patience = backend.checkout_timeout();
+        let checkout = backend.pool.checkout(&identity.key, patience).await;
+        let mut lease = checkout.map_err(|error| match error {
+            CheckoutError::Timeout(patience) => ServeError::Busy {
+                backend: backend.name.clone(),
+                patience,
+            },
+            CheckoutError::Connect(error) => ServeError::Unavailable(error),
+        })?;
+        lease.restore(&settings).await.map_err(ServeError::Unavailable)?;
+        let greeting = Arc::new(Greeting {
+            parameters: lease.parameters().clone(),
+            search_path: Arc::clone(lease.default_search_path()),
+        });
+        if let Some(proof) = lease.at_rest() {
+            lease.give_back(proof, Instant::now());
+        }
+        self.gateway
+            .note_greeting(&identity.key, form, Arc::clone(&greeting));
+        Ok(greeting)
+    }
+
+    /// The session itself.
+    async fn host(
+        &self,
+        mut door: Door,
+        request: StartupRequest,
+        guest: Guest,
+        address: SocketAddr,
+        _place: Place,
+    ) {
+        let id = self.gateway.sessions.next_id();
+        let login = Login {
+            user: UserName::new(request.user.as_str()),
+            team: match &guest {
+                Guest::Member(identity) => Some(identity.team.name.clone()),
+                Guest::Admin => None,
+            },
+            database: DatabaseName::new(request.database.as_str()),
+            address: address.ip(),
+            port: address.port(),
+            application_name: request.application_name.clone(),
+            tls: door.stream.tls(),
+        };
+        SessionOpened {
+            session: id,
+            user: &login.user,
+            database: login.database.as_str(),
+            address,
+            tls: login.tls,
+            application: Some(request.application_name.as_str()).filter(|name| !name.is_empty()),
+        }
+        .emit(&self.gateway.metrics);
+        let card = self.gateway.sessions.register(id, login, request.minor);
+        if matches!(guest, Guest::Admin) {
+            wire::authentication_ok(&mut door.outbox);
+            greet_admin(&request, &mut door);
+        }
+        wire::backend_key_data(&card.key, &mut door.outbox);
+        wire::ready_for_query(TransactionStatus::Idle, &mut door.outbox);
+        // registered until the end, also when the task is dropped
+        let _registered = Registered {
+            gateway: &self.gateway,
+            card: &card,
+        };
+        if door.flush().await.is_err() {
+            return;
+        }
+        if self.draining.load(Ordering::Relaxed) {
+            card.drain();
+        }
+        let client = Client::new(door.stream, door.inbox);
+        match guest {
+            Guest::Member(identity) => {
+                Session::new(Arc::clone(&self.gateway), client, Arc::clone(&card), *identity)
+                    .run()
+                    .await;
+            }
+            Guest::Admin => console::run(client, &card, Arc::clone(&self.gateway)).await,
+        }
+    }
+
+    async fn refuse(&self, door: &mut Door, address: SocketAddr, user: Option<&str>, error: &LoginError) {
+        self.count_refusal(address, user, error);
+        if matches!(error, LoginError::Gone(_)) {
+            return;
+        }
+        door.outbox.clear();
+        wire::error_response(error, &mut door.outbox);
+        // the last words; a client that does not read them does not get them
+        drop(tokio::time::timeout(std::time::Duration::from_secs(1), door.flush()).await);
+    }
+
+    fn count_refusal(&self, address: SocketAddr, user: Option<&str>, error: &LoginError) {
+        use crate::error::ClientError;
+        LoginRefused {
+            address,
+            user,
+            outcome: error.outcome(),
+            sqlstate: Some(error.sqlstate()),
+        }
+        .emit(&self.gateway.metrics);
+    }
+}
+
+/// Takes a session off the list when it is over.
+struct Registered<'a> {
+    gateway: &'a Gateway,
+    card: &'a SessionCard,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.gateway.sessions.remove(self.card);
+        SessionClosed {
+            session: self.card.id,
+            user: &self.card.login.user,
+            reason: "end",
+            duration: self.card.since.elapsed(),
+        }
+        .emit();
+    }
+}
+
+/// Parameters that drivers want to see, for the console.
+fn greet_admin(request: &StartupRequest, door: &mut Door) {
+    for (name, value) in [
+        (
+            "server_version",
+            concat!("8.0.2/tollgate-", env!("CARGO_PKG_VERSION")),
+        ),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+        ("application_name", request.application_name.as_str()),
+    ] {
+        wire::parameter_status_frame(name, value, &mut door.outbox);
+    }
+}
