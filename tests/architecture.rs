@@ -23,7 +23,12 @@ struct Source {
 
 impl Source {
     fn read(root: &Path, file: &Path) -> Self {
-        let path = file.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+        let path = file
+            .strip_prefix(root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('\\', "/");
         let text = fs::read_to_string(file).unwrap();
         let lines: Vec<(usize, String)> = text
             .lines()
@@ -351,7 +356,10 @@ fn a_file_can_be_read_in_one_sitting() {
             violations.push(format!("{}: {lines} lines of code", source.path));
         }
     }
-    report(&format!("a file has at most {MAX_LINES} lines of code"), &violations);
+    report(
+        &format!("a file has at most {MAX_LINES} lines of code"),
+        &violations,
+    );
 }
 
 #[test]

@@ -7,6 +7,10 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use tollgate::quota::RefusalReason;
+use tollgate::telemetry::Verdict;
+use tollgate::{cache, policy};
+
 /// Files above this are data, and are not read.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -23,7 +27,11 @@ fn files() -> Vec<PathBuf> {
         }
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if matches!(name.as_str(), ".git" | ".cache" | "target" | "node_modules") {
                 continue;
             }
@@ -59,7 +67,11 @@ fn below_root(path: &Path) -> String {
 fn pages() -> Vec<(String, String)> {
     let pages: Vec<_> = texts()
         .into_iter()
-        .filter(|(path, _)| Path::new(path).extension().is_some_and(|extension| extension == "md"))
+        .filter(|(path, _)| {
+            Path::new(path)
+                .extension()
+                .is_some_and(|extension| extension == "md")
+        })
         .collect();
     assert!(pages.len() > 10, "the pages were not found");
     pages
@@ -179,7 +191,8 @@ fn links_lead_to_files_and_headings_that_exist() {
             if anchor.is_empty() {
                 continue;
             }
-            let known = fs::read_to_string(root().join(&target)).is_ok_and(|text| anchors(&text).contains(anchor));
+            let known =
+                fs::read_to_string(root().join(&target)).is_ok_and(|text| anchors(&text).contains(anchor));
             if !known {
                 violations.push(format!("{page}: {link} names a heading that does not exist"));
             }
@@ -192,7 +205,10 @@ fn links_lead_to_files_and_headings_that_exist() {
 fn every_page_of_the_documentation_is_linked_from_its_index() {
     let index = "docs/README.md";
     let text = fs::read_to_string(root().join(index)).unwrap();
-    let linked: BTreeSet<PathBuf> = links(&text).iter().filter_map(|link| resolve(index, link)).collect();
+    let linked: BTreeSet<PathBuf> = links(&text)
+        .iter()
+        .filter_map(|link| resolve(index, link))
+        .collect();
     let violations: Vec<String> = pages()
         .into_iter()
         .map(|(page, _)| page)
@@ -299,7 +315,10 @@ fn the_project_speaks_of_nothing_outside_itself() {
             );
         }
     }
-    report("unfinished work, places of one machine, hosts of registries", &violations);
+    report(
+        "unfinished work, places of one machine, hosts of registries",
+        &violations,
+    );
 }
 
 #[test]
@@ -310,6 +329,47 @@ fn the_changelog_knows_the_version() {
         changelog.contains("## [Unreleased]") || changelog.contains(&format!("## [{version}]")),
         "CHANGELOG.md has neither a section for what is to come nor one for {version}"
     );
+}
+
+#[test]
+fn the_guide_has_every_reason() {
+    let pages = [
+        (
+            "docs/guide/what-is-cached-and-when-it-is-fresh.md",
+            policy::BypassReason::ALL
+                .map(policy::BypassReason::as_str)
+                .to_vec(),
+        ),
+        (
+            "docs/guide/what-is-cached-and-when-it-is-fresh.md",
+            [
+                cache::BypassReason::TooBig,
+                cache::BypassReason::WriteInFlight,
+                cache::BypassReason::Crowded,
+            ]
+            .map(cache::BypassReason::as_str)
+            .to_vec(),
+        ),
+        (
+            "docs/guide/what-is-cached-and-when-it-is-fresh.md",
+            Verdict::WORDS.to_vec(),
+        ),
+        (
+            "docs/guide/quotas.md",
+            RefusalReason::ALL.map(RefusalReason::as_str).to_vec(),
+        ),
+    ];
+    let mut violations = Vec::new();
+    for (page, words) in pages {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        violations.extend(
+            words
+                .iter()
+                .filter(|word| !text.contains(&format!("`{word}`")))
+                .map(|word| format!("{page}: {word}")),
+        );
+    }
+    report("words that the guide does not explain", &violations);
 }
 
 /// Whether a licence expression of SPDX allows a choice that `allowed` has. The old form with `/` means OR.
@@ -381,7 +441,9 @@ fn strings(value: Option<&toml::Value>) -> BTreeSet<String> {
 
 #[test]
 fn licence_expressions_are_read() {
-    let allowed = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
+    let allowed = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"]
+        .map(str::to_owned)
+        .into();
     for (expression, expected) in [
         ("MIT", Ok(true)),
         ("GPL-3.0-only", Ok(false)),
@@ -403,7 +465,10 @@ fn licence_expressions_are_read() {
 
 #[test]
 fn every_package_has_a_licence_that_deny_toml_allows() {
-    let deny: toml::Table = fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
+    let deny: toml::Table = fs::read_to_string(root().join("deny.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let licenses = deny.get("licenses").unwrap();
     let allowed = strings(licenses.get("allow"));
     assert!(allowed.contains("MIT"), "deny.toml was not understood");

@@ -3,10 +3,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use futures_util::FutureExt;
 
+use super::*;
 use crate::cache::entry::Completion;
 use crate::cache::flight::{NotStored, Outcome};
 use crate::cache::tags::{TagId, Tags};
-use super::*;
 
 const LIMITS: CacheLimits = CacheLimits {
     memory: 1 << 20,

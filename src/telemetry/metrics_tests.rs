@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::*;
 use crate::telemetry::catalog::{CATALOG, LabelValues};
 use crate::telemetry::live::{CacheState, ClientCounts, PoolState, TeamState};
-use super::*;
 
 fn live() -> LiveState {
     let backend = BackendName::new("warehouse");
