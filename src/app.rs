@@ -14,9 +14,12 @@ use crate::config::{self, Address, Config, LogFormat, Mistake, RealEnvironment};
 use crate::frontend::{Frontend, Listener, Places, Workers, bind};
 use crate::http;
 use crate::pipeline::{Gateway, GatewayError};
+use crate::policy::{BypassReason, Cacheability, Invalidation};
+use crate::sql::{Analysis, Backslash, describe};
 use crate::standin::{DemoOptions, StandIn, StandInError, demo_config_toml};
 use crate::telemetry::event::{Draining, Listening};
 use crate::telemetry::log::{self, LogControl, LogError};
+use crate::types::DatabaseName;
 
 /// How often sessions and pools are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
@@ -57,6 +60,12 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
+    /// `explain` was told a database that is not there.
+    #[error("the configuration has no database \"{0}\"")]
+    NoDatabase(String),
+    /// The definitions cannot be read.
+    #[error("{0}")]
+    Catalog(String),
     /// Logging.
     #[error("logging cannot be set up")]
     Log(#[from] LogError),
@@ -103,6 +112,68 @@ pub fn serve(path: &Path) -> Result<(), AppError> {
     runtime.block_on(run(config, path, log, |_, _| Ok(())))
 }
 
+/// Tells what is found out about `text`; with a configuration also what would be done with it, judged by the definitions
+/// of the first database there, or of `database`.
+///
+/// # Errors
+///
+/// The configuration or the definitions cannot be read.
+pub fn explain(text: &[u8], config: Option<&Path>, database: Option<&str>) -> Result<String, AppError> {
+    let analysis = Analysis::of(text, Backslash::Literal);
+    let mut told = describe(&analysis, text);
+    let Some(path) = config else { return Ok(told) };
+    let config = load(path)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let gateway = Gateway::new(config, None, None)?;
+        let realm = gateway.realm();
+        let wanted = |name: &DatabaseName| database.is_none_or(|wanted| wanted == name.as_str());
+        let found = realm.databases.iter().find(|((_, name), _)| wanted(name));
+        let Some(((backend, name), database)) = found else {
+            return Err(AppError::NoDatabase(database.unwrap_or_default().to_owned()));
+        };
+        let catalog = database
+            .watch
+            .ready()
+            .await
+            .map_err(|error| AppError::Catalog(error.with_causes()))?;
+        told.extend([format!(
+            "\nJudged by the definitions of {backend}/{name}, search path \"$user\", public:\n"
+        )]);
+        let search_path: Arc<[Arc<str>]> = crate::policy::search_path("\"$user\", public", "").into();
+        for (number, located) in analysis.statements().iter().enumerate() {
+            let verdicts = gateway.verdicts(&located.statement, database, &catalog, &search_path);
+            let names = |oids: &[u32]| {
+                let names = oids.iter().filter_map(|oid| catalog.relation(*oid));
+                names
+                    .map(|relation| format!("{}.{}", relation.definition.schema, relation.definition.name))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            let cache = match &verdicts.cacheability {
+                Cacheability::Cacheable(_) if analysis.moment_literal() => {
+                    format!("not kept: {}", BypassReason::Moment.explanation())
+                }
+                Cacheability::Cacheable(relations) => format!("kept until a write to {}", names(relations)),
+                Cacheability::Bypass(reason) => format!("not kept: {}", reason.explanation()),
+            };
+            let stale = match &verdicts.invalidation {
+                Invalidation::Nothing => "nothing".to_owned(),
+                Invalidation::Relations(relations) => format!("answers from {}", names(relations)),
+                Invalidation::Everything => "every answer".to_owned(),
+                Invalidation::Definitions => "every answer, and the definitions are read again".to_owned(),
+            };
+            told.extend([format!(
+                "statement {}\n  answer       {cache}\n  makes stale  {stale}\n",
+                number + 1
+            )]);
+        }
+        Ok(told)
+    })
+}
+
 /// What `tollgate demo` was told.
 #[derive(Clone, Debug)]
 pub struct DemoArguments {
@@ -132,7 +203,7 @@ pub fn demo(arguments: DemoArguments) -> Result<(), AppError> {
             http,
             standin,
         } = arguments;
-        let start = StandIn::start(standin, |step| say(step));
+        let start = StandIn::start(standin, say);
         let standin = tokio::select! {
             started = start => started?,
             _ = interrupt.recv() => return Ok(()),

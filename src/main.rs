@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tollgate::app::{self, AppError, DemoArguments};
 use tollgate::config::password::{DEFAULT_ITERATIONS, scram_verifier};
-use tollgate::sql::{Analysis, Backslash, describe};
 use tollgate::standin::{DEFAULT_EVENTS, DemoOptions, MAX_EVENTS};
 
 /// A Redshift-compatible SQL gateway: answers hot aggregates from memory, holds each team to its quota, and forwards the
@@ -36,7 +35,7 @@ enum Command {
         /// How many events to generate, the first time.
         #[arg(long, value_name = "N", default_value_t = DEFAULT_EVENTS, value_parser = clap::value_parser!(u64).range(1..=MAX_EVENTS))]
         events: u64,
-        /// Where PostgreSQL's programs are [default: TOLLGATE_PG_BIN, PATH, /usr/lib/postgresql].
+        /// Where PostgreSQL's programs are [default: `TOLLGATE_PG_BIN`, PATH, /usr/lib/postgresql].
         #[arg(long, value_name = "DIR")]
         pg_bin: Option<PathBuf>,
     },
@@ -56,6 +55,12 @@ enum Command {
     Explain {
         /// SQL text; read from standard input when it is "-".
         sql: String,
+        /// Judge it, too, by the definitions of this configuration's first database.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Judge it by the definitions of this database.
+        #[arg(long, value_name = "NAME", requires = "config")]
+        database: Option<String>,
     },
     /// Make a SCRAM-SHA-256 verifier for a user's "password" from the password on standard input.
     Password,
@@ -88,7 +93,15 @@ fn main() -> ExitCode {
         Command::Check { config } => {
             app::load(&config).map(|_| say(&format!("{} is fine", config.display())))
         }
-        Command::Explain { sql } => explain(&sql).map_err(AppError::System),
+        Command::Explain {
+            sql,
+            config,
+            database,
+        } => statement(sql).map_err(AppError::System).and_then(|text| {
+            let told = app::explain(&text, config.as_deref(), database.as_deref())?;
+            say(told.trim_end());
+            Ok(())
+        }),
         Command::Password => make_password().map_err(AppError::System),
         Command::Version => {
             say(concat!("tollgate ", env!("CARGO_PKG_VERSION")));
@@ -115,7 +128,7 @@ fn complain(error: &AppError) {
     let mut text = format!("tollgate: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
+        text.extend([": ", &cause.to_string()]);
         source = cause.source();
     }
     if let AppError::Mistakes { path, mistakes } = error {
@@ -126,14 +139,14 @@ fn complain(error: &AppError) {
     drop(writeln!(stderr, "{text}"));
 }
 
-fn explain(sql: &str) -> io::Result<()> {
-    let mut text = sql.as_bytes().to_vec();
-    if sql == "-" {
-        text.clear();
-        io::stdin().lock().read_to_end(&mut text)?;
+/// The text itself, or what standard input has.
+fn statement(sql: String) -> io::Result<Vec<u8>> {
+    if sql != "-" {
+        return Ok(sql.into_bytes());
     }
-    let analysis = Analysis::of(&text, Backslash::Literal);
-    write!(io::stdout(), "{}", describe(&analysis, &text))
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn make_password() -> io::Result<()> {

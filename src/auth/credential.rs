@@ -190,11 +190,7 @@ pub(super) fn hex_md5(parts: &[&[u8]]) -> String {
     for part in parts {
         digest.update(part);
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    format!("{:032x}", u128::from_be_bytes(digest.finalize().into()))
 }
 
 #[cfg(test)]

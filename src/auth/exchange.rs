@@ -96,13 +96,13 @@ enum Expects {
     Password,
     Md5 { salt: [u8; 4] },
     ClientFirst(ScramServerAuth),
-    ClientFinal(AwaitingProof),
+    ClientFinal(Box<AwaitingProof>),
 }
 
 /// What an answer of the client leads to.
 pub enum Progress {
     /// Another answer is awaited.
-    Goes(Exchange),
+    Goes(Box<Exchange>),
     /// The client is who it says.
     Done,
 }
@@ -182,19 +182,19 @@ impl Exchange {
                 };
                 let (answer, scram) = scram
                     .on_client_first_message_with_secret(data, secret)
-                    .map_err(|error| scram_error(error, &user))?;
+                    .map_err(|error| scram_error(&error, &user))?;
                 wire::authentication(&Authentication::SASLContinue(answer.into()), out);
-                Ok(Progress::Goes(Self {
+                Ok(Progress::Goes(Box::new(Self {
                     user,
                     credential,
-                    expects: Expects::ClientFinal(scram),
-                }))
+                    expects: Expects::ClientFinal(Box::new(scram)),
+                })))
             }
             Expects::ClientFinal(scram) => {
                 let data = frame.get(5..).unwrap_or_default();
                 let answer = scram
                     .on_client_final_message(data)
-                    .map_err(|error| scram_error(error, &user))?;
+                    .map_err(|error| scram_error(&error, &user))?;
                 wire::authentication(&Authentication::SASLFinal(answer.into()), out);
                 Ok(Progress::Done)
             }
@@ -202,11 +202,11 @@ impl Exchange {
     }
 }
 
-fn scram_error(error: PgWireError, user: &str) -> AuthError {
-    match error {
-        PgWireError::InvalidPassword(_) => AuthError::WrongPassword(user.to_owned()),
-        other => AuthError::Protocol(format!("malformed SCRAM message: {other}")),
+fn scram_error(error: &PgWireError, user: &str) -> AuthError {
+    if matches!(error, PgWireError::InvalidPassword(_)) {
+        return AuthError::WrongPassword(user.to_owned());
     }
+    AuthError::Protocol(format!("malformed SCRAM message: {error}"))
 }
 
 #[cfg(test)]

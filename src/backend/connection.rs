@@ -145,6 +145,11 @@ impl Connection {
         self.settings.as_ref()
     }
 
+    /// Notes a parameter that the server reported while it answered a session.
+    pub fn note_parameter(&mut self, name: String, value: String) {
+        self.parameters.insert(name, value);
+    }
+
     /// Notes what it is set to now; `None`: not known, so everything is set again before the next use.
     pub fn note_settings(&mut self, settings: Option<Settings>) {
         self.settings = settings;
@@ -276,7 +281,7 @@ impl Connection {
         }
         match Pin::new(&mut self.stream).poll_write(cx, more) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(BackendError::Closed)),
-            other => other.map_err(BackendError::Lost),
+            sent @ (Poll::Ready(_) | Poll::Pending) => sent.map_err(BackendError::Lost),
         }
     }
 

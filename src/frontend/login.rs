@@ -293,7 +293,7 @@ impl Door {
             self.flush().await?;
             let frame = self.password_frame().await?;
             match exchange.next(&frame, &mut self.outbox)? {
-                Progress::Goes(next) => exchange = next,
+                Progress::Goes(next) => exchange = *next,
                 Progress::Done => return Ok(()),
             }
         }

@@ -39,6 +39,10 @@ pub(super) enum Form {
 
 /// What a request asks for.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, none a state"
+)]
 pub(super) struct Facts {
     /// The form.
     pub(super) form: Form,
@@ -129,7 +133,7 @@ impl Facts {
     pub(super) fn statements(&self) -> impl Iterator<Item = &Statement> {
         self.runs
             .iter()
-            .flat_map(|run| run.statements())
+            .flat_map(Analysis::statements)
             .map(|located| &*located.statement)
     }
 

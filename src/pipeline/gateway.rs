@@ -43,7 +43,7 @@ const MAX_GREETINGS: usize = 1_024;
 
 /// How long the outcome of a write stays in doubt whose backend connection was lost: a server notices within this time
 /// that its client is gone, or has committed.
-const DOUBT: Duration = Duration::from_secs(60);
+const DOUBT: Duration = Duration::from_mins(1);
 
 /// Doubts held at most; beyond that the oldest ends early, after everything was made stale once more.
 const MAX_DOUBTS: usize = 1_024;
@@ -235,6 +235,9 @@ pub struct Greeting {
     pub search_path: Arc<str>,
 }
 
+/// Greetings by login and settings.
+type Greetings = HashMap<(ServerKey, Vec<u8>), Arc<Greeting>>;
+
 /// What all sessions share.
 pub struct Gateway {
     realm: ArcSwap<Realm>,
@@ -255,7 +258,7 @@ pub struct Gateway {
     config_path: Option<PathBuf>,
     log: Option<LogControl>,
     verdicts: RwLock<HashMap<VerdictKey, Arc<Verdicts>>>,
-    greetings: Mutex<HashMap<(ServerKey, Vec<u8>), Arc<Greeting>>>,
+    greetings: Mutex<Greetings>,
     doubts: Mutex<VecDeque<(Instant, WriteGuard)>>,
 }
 
@@ -358,10 +361,7 @@ impl Gateway {
             self.cache.reconfigure(limits);
         }
         self.realm.store(Arc::new(realm));
-        self.greetings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.forget_greetings();
         Ok(())
     }
 
@@ -419,6 +419,14 @@ impl Gateway {
             greetings.clear();
         }
         greetings.insert((key.clone(), settings), greeting);
+    }
+
+    /// Asks the backends anew: what sessions begin with may have changed.
+    pub fn forget_greetings(&self) {
+        self.greetings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Keeps a write in doubt whose outcome nobody can tell.
@@ -600,7 +608,8 @@ fn new_database(
     let stale = Arc::clone(tags);
     Ok(Database {
         name: name.clone(),
-        scope: tags.scope(backend, name),
+        // by address, so that two backends that are one server know of each other's writes
+        scope: tags.scope(&BackendName::new(settings.address.to_string()), name),
         watch: CatalogWatch::spawn(source, watch, move || stale.invalidate_all()),
     })
 }

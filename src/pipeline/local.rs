@@ -100,7 +100,7 @@ pub fn answer_extended(
     status: TransactionStatus,
     out: &mut BytesMut,
 ) -> Result<bool, WireError> {
-    let mut portals: Vec<(Box<[u8]>, Box<[u8]>, Vec<i16>)> = Vec::new();
+    let mut portals: Vec<LocalPortal> = Vec::new();
     let mut failed = false;
     for frame in &request.frames {
         if failed && frame.tag != FrontendTag::Sync {
@@ -126,7 +126,11 @@ pub fn answer_extended(
                     None => Err(undefined(bind.statement)),
                     Some(prepared) => {
                         let formats = formats(bind.result_formats);
-                        portals.push((bind.portal.into(), prepared.text.clone(), formats));
+                        portals.push(LocalPortal {
+                            name: bind.portal.into(),
+                            text: prepared.text.clone(),
+                            formats,
+                        });
                         simple(b'2', out);
                         Ok(())
                     }
@@ -194,9 +198,16 @@ pub fn answer_extended(
     Ok(!failed || request.ending == Ending::Sync)
 }
 
-fn portal<'p>(portals: &'p [(Box<[u8]>, Box<[u8]>, Vec<i16>)], name: &[u8]) -> Option<(&'p [u8], &'p [i16])> {
-    let (_, text, formats) = portals.iter().rev().find(|(known, ..)| **known == *name)?;
-    Some((text, formats))
+/// A portal of an answer that is given here; it ends with its request.
+struct LocalPortal {
+    name: Box<[u8]>,
+    text: Box<[u8]>,
+    formats: Vec<i16>,
+}
+
+fn portal<'p>(portals: &'p [LocalPortal], name: &[u8]) -> Option<(&'p [u8], &'p [i16])> {
+    let portal = portals.iter().rev().find(|portal| *portal.name == *name)?;
+    Some((&portal.text, &portal.formats))
 }
 
 fn describe(columns: Option<&[Column]>, formats: &[i16], out: &mut BytesMut) {

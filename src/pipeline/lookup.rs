@@ -233,18 +233,15 @@ fn bound<'b>(
         .frames
         .iter()
         .position(|frame| frame.tag == FrontendTag::Parse);
-    let (text, types) = match parsed {
-        Some(index) => {
-            let parse = wire::parse(frame(index)?).ok()?;
-            if parse.name != bind.statement {
-                return None;
-            }
-            (parse.text, parse.types)
+    let (text, types) = if let Some(index) = parsed {
+        let parse = wire::parse(frame(index)?).ok()?;
+        if parse.name != bind.statement {
+            return None;
         }
-        None => {
-            let prepared = statements.prepared(bind.statement)?;
-            (&*prepared.text, &*prepared.types)
-        }
+        (parse.text, parse.types)
+    } else {
+        let prepared = statements.prepared(bind.statement)?;
+        (&*prepared.text, &*prepared.types)
     };
     let codes = formats(bind.parameter_formats);
     let mut parameters = Vec::with_capacity(bind.parameter_count);

@@ -35,6 +35,10 @@ pub(super) enum Confirmation {
 
 /// What a request's replies told.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each was seen or not, none is a state"
+)]
 pub(super) struct Observer {
     /// Collects the answer.
     pub(super) fill: Option<Fill>,
@@ -56,10 +60,10 @@ pub(super) struct Observer {
     pub(super) error: Option<[u8; 5]>,
     /// A fatal error was relayed: the client knows why the session ends.
     pub(super) fatal: bool,
-    /// The statement that ended prepared statements by SQL.
+    /// A statement ended prepared statements by SQL.
     pub(super) deallocated: bool,
-    /// The last transaction ended with COMMIT's or ROLLBACK's tag, or by itself.
-    pub(super) rolled_back: bool,
+    /// `DISCARD ALL` succeeded: the backend's session is as new.
+    pub(super) discarded: bool,
     /// ParameterStatus that came, name and value.
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
@@ -120,7 +124,7 @@ impl Observer {
                 self.row_description = Some(Bytes::copy_from_slice(bytes));
             }
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
-                self.confirmed.extend(self.awaited.pop_front())
+                self.confirmed.extend(self.awaited.pop_front());
             }
             b'E' if piece.head => return self.see_error(bytes, card),
             b'S' => {
@@ -129,7 +133,8 @@ impl Observer {
                     self.parameters.push((text(name), text(value)));
                 }
             }
-            b's' | b'I' | b'H' => self.partial = true,
+            // a notice is not kept, so an answer that came with one is not either
+            b's' | b'I' | b'H' | b'N' => self.partial = true,
             b'G' => {
                 self.partial = true;
                 self.copying_in = true;
@@ -142,7 +147,7 @@ impl Observer {
     fn see_completion(&mut self, piece: &Piece, bytes: &[u8]) {
         self.copying_in = false;
         let tag = wire::command_tag(bytes);
-        self.rolled_back = tag == b"ROLLBACK";
+        self.discarded |= tag == b"DISCARD ALL";
         self.deallocated |= tag.starts_with(b"DEALLOCATE") || tag.starts_with(b"DISCARD");
         if self.fill.is_some() {
             self.partial |= !piece.whole || self.command_complete.is_some();

@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
             return Ok(progress);
         }
         match self.client.poll_receive(cx) {
-            Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => Err(RelayEnd::ClientGone),
+            Poll::Ready(Ok(0) | Err(_)) => Err(RelayEnd::ClientGone),
             Poll::Ready(Ok(received)) => {
                 if self.to_come > 0 {
                     let some = received.min(self.to_come);

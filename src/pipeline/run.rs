@@ -12,14 +12,15 @@ use super::lookup::Collecting;
 use super::observe::Observer;
 use super::relay::{Relay, RelayEnd};
 use super::serve::{Served, Story};
-use super::session::{Binding, Interrupted, Over, Session};
+use super::session::{Binding, Interrupted, Over, Session, changes_reading};
 use super::settle::{Aftermath, changed_settings, take_over};
 use crate::backend::{Asked, Asker, BackendError};
 use crate::cache::{Completion, WriteGuard};
 use crate::error::ClientError;
+use crate::policy::Invalidation;
 use crate::pool::CheckoutError;
 use crate::quota::{Permit, QueryTimeExceeded};
-use crate::session::{Ending, Request};
+use crate::session::{Ending, Request, Settings};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{
     BackendConnected, BackendLost, BackendUnreachable, QuotaRefused, RequestEnd, SessionPinned,
@@ -40,16 +41,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     ) -> Served {
         let permit = match self.admit(story).await {
             Ok(permit) => permit,
-            Err(Stopped::Refused(error)) => return self.refuse_with(request, &error, story),
+            Err(Stopped::Refused(error)) => {
+                self.refuse_with(request, &error, story);
+                return Ok(());
+            }
             Err(Stopped::Interrupted(why)) => return self.interrupted(request, why, None, story),
         };
         let limit = permit.time_limit();
         self.card.note_deadline(limit, Instant::now());
-        match self.bind().await {
-            Ok(()) => {}
-            Err(Stopped::Refused(error)) => return self.refuse_with(request, &error, story),
+        let collecting = match self.bind().await {
+            Ok(()) => collecting.filter(|_| self.search_path_holds()),
+            Err(Stopped::Refused(error)) => {
+                self.refuse_with(request, &error, story);
+                return Ok(());
+            }
             Err(Stopped::Interrupted(why)) => return self.interrupted(request, why, limit, story),
-        }
+        };
         self.run_request(request, facts, collecting, limit, story).await
     }
 
@@ -127,6 +134,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         Ok(())
     }
 
+    /// Whether names still mean what they meant when the request was judged: a connection that was opened after `ALTER
+    /// ROLE … SET search_path` begins with another path than the session was greeted with.
+    fn search_path_holds(&mut self) -> bool {
+        let Binding::Held(lease) = &self.binding else {
+            return true;
+        };
+        if *lease.default_search_path() == self.identity.default_search_path {
+            return true;
+        }
+        self.identity.default_search_path = Arc::clone(lease.default_search_path());
+        self.settings_changed();
+        false
+    }
+
     fn drop_lease(&mut self, error: BackendError) -> ServeError {
         self.binding = Binding::Free;
         ServeError::Unavailable(error)
@@ -150,6 +171,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         );
         for stale in &aftermath.stale {
             self.writes.add(stale);
+        }
+        if aftermath.changes_defaults {
+            self.writes.add_defaults();
         }
         let database = Arc::clone(&self.identity.database);
         let guard = if aftermath.may_commit {
@@ -259,6 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
         }
         take_over(observer, &mut self.statements, in_transaction);
+        self.note_parameters(observer);
         if observer.error.is_none()
             && let Some(change) = &aftermath.setting
         {
@@ -270,6 +295,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.settings_changed();
         }
         self.note_pin(aftermath, observer);
+        if observer.discarded && !in_transaction && observer.error.is_none() {
+            self.start_over();
+        }
         match observer.error {
             None => self.finish(story, RequestEnd::Completed),
             Some(code) => {
@@ -319,6 +347,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if let Some(proof) = lease.at_rest() {
             lease.card().used_by(0);
             lease.give_back(proof, Instant::now());
+        }
+    }
+
+    /// What the backend reported on the way.
+    fn note_parameters(&mut self, observer: &mut Observer) {
+        for (name, value) in observer.parameters.drain(..) {
+            if changes_reading(&name, &value) {
+                self.reads_differently = true;
+                self.backslash = None;
+            }
+            if let Binding::Held(lease) = &mut self.binding {
+                lease.note_parameter(name, value);
+            }
+        }
+    }
+
+    /// The backend's session is as new after `DISCARD ALL`, and so is this one.
+    fn start_over(&mut self) {
+        self.pin = None;
+        self.card.note_pinned(None);
+        self.settings = self.identity.startup.clone();
+        self.reads_differently = false;
+        self.settings_changed();
+        if let Binding::Held(lease) = &mut self.binding {
+            lease.note_settings(Some(Settings::default()));
         }
     }
 
@@ -389,14 +442,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn end_writes(&mut self, aftermath: &Aftermath, guard: Option<WriteGuard>) {
         let ended = self.status() == TransactionStatus::Idle;
         let database = &self.identity.database;
-        if guard.is_some() {
-            if self.writes.definitions() && ended {
-                database.watch.refresh();
+        if self.writes.definitions() && ended {
+            database.watch.refresh();
+            if self.writes.defaults() {
+                self.gateway.forget_greetings();
+                self.identity.team.backend.pool.reconnect();
             }
+        } else if !aftermath.stale.is_empty() {
             // judged by definitions that have changed meanwhile: what it wrote beside is not known
             let current = database.watch.current().map(|catalog| catalog.generation);
-            if !self.writes.definitions() && current != aftermath.generation {
-                self.gateway.tags.invalidate_all();
+            if current != aftermath.generation {
+                self.writes.add(&Invalidation::Everything);
+                if ended {
+                    self.gateway.tags.invalidate_all();
+                }
             }
         }
         drop(guard);
@@ -479,18 +538,14 @@ fn inject_unnamed(
     statements: &crate::session::Statements,
     lease: &mut crate::pool::Lease<crate::backend::Connector>,
 ) -> bool {
-    match statements.prepared(b"") {
-        Some(prepared) => {
-            wire::parse_frame(b"", &prepared.text, &prepared.types, lease.outgoing());
-            lease.note_sent(Asked::Parse, Asker::Gateway);
-            true
-        }
-        None => {
-            wire::close_statement_frame(b"", lease.outgoing());
-            lease.note_sent(Asked::Close, Asker::Gateway);
-            false
-        }
+    if let Some(prepared) = statements.prepared(b"") {
+        wire::parse_frame(b"", &prepared.text, &prepared.types, lease.outgoing());
+        lease.note_sent(Asked::Parse, Asker::Gateway);
+        return true;
     }
+    wire::close_statement_frame(b"", lease.outgoing());
+    lease.note_sent(Asked::Close, Asker::Gateway);
+    false
 }
 
 /// Where a Describe of the portal has to be put in, so that the answer can be kept with its RowDescription.

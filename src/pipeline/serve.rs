@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         );
         let facts = match read {
             Ok(facts) => facts,
-            Err(error) => return self.protocol_error(error.into()),
+            Err(error) => return self.protocol_error(&error.into()),
         };
         if facts.own > 0 {
             return self.serve_own(request, &facts);
@@ -93,8 +93,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// Ends the session over a message that is not the protocol.
-    fn protocol_error(&mut self, error: ServeError) -> Served {
-        wire::error_response(&error, self.client.outbox());
+    fn protocol_error(&mut self, error: &ServeError) -> Served {
+        wire::error_response(error, self.client.outbox());
         Err(Over::Told)
     }
 
@@ -130,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         match goes_on {
             Ok(true) => {}
             Ok(false) => self.skip_to_sync(),
-            Err(error) => return self.protocol_error(error.into()),
+            Err(error) => return self.protocol_error(&error.into()),
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let bytes = bytes.get(..request.len).unwrap_or_default();
         let Ok(Rest { rows, tail }) = replay(request, bytes, facts.form, parameters, entry, out) else {
             // looked at before: an entry does not change
-            return self.protocol_error(ServeError::Undefined(
+            return self.protocol_error(&ServeError::Undefined(
                 "the answer in memory does not fit".to_owned(),
             ));
         };
@@ -206,17 +206,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// Refuses a request with an error of the gateway's own.
-    pub(super) fn refuse_with(&mut self, request: &Request, error: &ServeError, story: &mut Story) -> Served {
+    pub(super) fn refuse_with(&mut self, request: &Request, error: &ServeError, story: &mut Story) {
         self.client.consume(request.len);
         self.refuse(request, error);
+        let sqlstate = error.sqlstate().as_str();
         self.finish(
             story,
             RequestEnd::Failed {
-                sqlstate: error.sqlstate().as_str(),
+                sqlstate,
                 source: ErrorSource::Gateway,
             },
         );
-        Ok(())
     }
 
     /// A wait ended early.
@@ -232,10 +232,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.finish(story, RequestEnd::Abandoned);
                 Err(Over::Client)
             }
-            Interrupted::Cancelled => self.refuse_with(request, &ServeError::Cancelled, story),
+            Interrupted::Cancelled => {
+                self.refuse_with(request, &ServeError::Cancelled, story);
+                Ok(())
+            }
             Interrupted::Timeout => {
                 let error = self.time_exceeded(limit.unwrap_or_default());
-                self.refuse_with(request, &ServeError::Time(error), story)
+                self.refuse_with(request, &ServeError::Time(error), story);
+                Ok(())
             }
             Interrupted::Killed => {
                 let error = ServeError::Shutdown;

@@ -43,6 +43,10 @@ pub struct Identity {
 }
 
 /// What a session keeps of the backend between requests.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per session, and most requests change it: no allocation"
+)]
 pub(super) enum Binding {
     /// Nothing.
     Free,
@@ -62,6 +66,10 @@ pub(super) struct Last {
 }
 
 /// One session.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that do not depend on each other"
+)]
 pub struct Session<S> {
     pub(super) gateway: Arc<Gateway>,
     pub(super) client: Client<S>,
@@ -78,6 +86,8 @@ pub struct Session<S> {
     pub(super) unnamed_here: bool,
     /// How the backend reads this session's text; `None` when that cannot be told any more.
     pub(super) backslash: Option<Backslash>,
+    /// The backend reported, once, that it reads this session's text by other rules.
+    pub(super) reads_differently: bool,
     /// What a cached answer depends on beside its statement; computed anew when settings change.
     pub(super) scope: Vec<u8>,
     /// The search path in force.
@@ -99,6 +109,7 @@ pub(super) enum Over {
 }
 
 /// Why a wait ended early.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Interrupted {
     /// The client is gone.
     Gone,
@@ -127,6 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             caching: true,
             unnamed_here: false,
             backslash: Some(Backslash::Literal),
+            reads_differently: false,
             scope: Vec::new(),
             search_path: Arc::default(),
             keys: KeyBuilder::default(),
@@ -210,8 +222,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         } = self;
         poll_fn(|cx| {
             card.signals.register(cx);
-            let free = matches!(binding, Binding::Free);
-            if card.signals.killed() || (card.signals.draining() && free) {
+            let at_ease = match binding {
+                Binding::Free => true,
+                Binding::Held(lease) => {
+                    lease.replies().settled() && lease.status() == TransactionStatus::Idle
+                }
+            };
+            if card.signals.killed() || (card.signals.draining() && at_ease) {
                 return Poll::Ready(Err(ServeError::Shutdown));
             }
             if let Poll::Ready(received) = client.poll_receive(cx) {
@@ -220,15 +237,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             if let Binding::Held(lease) = binding {
                 while let Poll::Ready(received) = lease.poll_receive(cx) {
                     let received = received.unwrap_or(0);
-                    let scanned = std::iter::from_fn(|| lease.next_piece().transpose())
-                        .try_for_each(|piece| piece.map(drop));
+                    let mut told = false;
+                    while let Some(piece) = lease.next_piece().map_err(ServeError::Lost)? {
+                        told |= piece.tag == b'E';
+                    }
                     client.outbox().extend_from_slice(lease.window());
                     let count = lease.window().len();
                     lease.consume(count);
                     if received == 0 {
-                        return Poll::Ready(Err(ServeError::Lost(BackendError::Closed)));
+                        // the server's own last words, where it had some, say why
+                        let lost = ServeError::Lost(BackendError::Closed);
+                        return Poll::Ready(if told { Ok(false) } else { Err(lost) });
                     }
-                    scanned.map_err(ServeError::Lost)?;
                 }
                 // a client that does not read gets it with the next answer
                 if client.poll_send(&[], cx).is_ready() && client.poll_flush(cx).is_pending() {
@@ -387,7 +407,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             None => true,
             Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => ascii_safe(name),
         };
-        self.backslash = (plain && encoding).then_some(Backslash::Literal);
+        self.backslash = (plain && encoding && !self.reads_differently).then_some(Backslash::Literal);
     }
 
     /// Gives the connection back as clean as it was, or closes it.
@@ -436,6 +456,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if !drained {
             self.binding = Binding::Free;
         }
+    }
+}
+
+/// Whether the backend, having reported this parameter, reads text by other rules than the gateway's.
+pub(super) fn changes_reading(name: &str, value: &str) -> bool {
+    match name {
+        "standard_conforming_strings" => value != "on",
+        "client_encoding" => !ascii_safe(value),
+        _ => false,
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Aftermath {
     pub(super) setting: Option<SettingChange>,
     /// The definitions it was judged by.
     pub(super) generation: Option<u64>,
+    /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
+    pub(super) changes_defaults: bool,
 }
 
 /// The word for why a session is pinned.
@@ -77,7 +79,22 @@ impl Aftermath {
                 aftermath.stale.push(stale);
             }
             aftermath.may_commit |= ends_transaction(statement);
+            aftermath.changes_defaults |= changes_defaults(statement);
             aftermath.note_session(statement, alone, idle);
+        }
+        // a statement that changes how text is read, in the midst of others: theirs may mean something else
+        let rereads = |reason| {
+            matches!(
+                reason,
+                PinReason::Setting | PinReason::Procedure | PinReason::Unparsed
+            )
+        };
+        if facts.runs.len() > 1
+            && facts
+                .statements()
+                .any(|statement| statement.pin.is_some_and(rereads))
+        {
+            aftermath.stale.push(Invalidation::Everything);
         }
         if facts.names_statement {
             aftermath.pin.get_or_insert(NAMED_STATEMENT);
@@ -129,6 +146,15 @@ fn ends_transaction(statement: &Statement) -> bool {
             | StatementKind::Copy => false,
         },
     }
+}
+
+/// Whether it may change what sessions begin with. Rather one time too often: it only makes connections new.
+fn changes_defaults(statement: &Statement) -> bool {
+    statement.kind == StatementKind::Ddl
+        && statement.mentions("alter")
+        && ["role", "user", "database", "system"]
+            .iter()
+            .any(|word| statement.mentions(word))
 }
 
 /// Takes over into `statements` what the backend confirmed.

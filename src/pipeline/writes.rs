@@ -14,6 +14,8 @@ pub(super) struct Writes {
     relations: BTreeSet<u32>,
     everything: bool,
     definitions: bool,
+    /// What sessions begin with may be among the definitions: `ALTER ROLE … SET`.
+    defaults: bool,
 }
 
 impl Writes {
@@ -34,6 +36,16 @@ impl Writes {
                 self.definitions = true;
             }
         }
+    }
+
+    /// Notes that what sessions begin with may have changed.
+    pub(super) fn add_defaults(&mut self) {
+        self.defaults = true;
+    }
+
+    /// Whether what sessions begin with may have changed.
+    pub(super) fn defaults(&self) -> bool {
+        self.defaults
     }
 
     /// Whether definitions were changed.

@@ -72,6 +72,10 @@ impl<C: Connect> Lease<C> {
 
     /// Gives the connection to whoever waits, or keeps it for later. It is closed instead when it is too old, or was
     /// opened before [`super::Pool::reconnect`].
+    #[expect(
+        clippy::only_used_in_recursion,
+        reason = "the proof is what it is, not what it does"
+    )]
     pub fn give_back(self, proof: C::AtRest, now: Instant) {
         let shared = Arc::clone(&self.place.shared);
         let age = now.saturating_duration_since(self.opened);

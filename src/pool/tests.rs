@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn pool(max_connections: usize) -> Pool<Counting> {
     let limits = Limits {
         max_connections,
-        idle_timeout: Duration::from_secs(60),
-        lifetime: Duration::from_secs(3600),
+        idle_timeout: Duration::from_mins(1),
+        lifetime: Duration::from_hours(1),
     };
     Pool::new(Counting::default(), limits)
 }

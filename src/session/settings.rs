@@ -80,35 +80,29 @@ impl Settings {
     /// The SQL that turns a connection with the settings `from` (`None`: not known) into one with these; empty when
     /// nothing differs.
     pub fn restore_sql(&self, from: Option<&Self>) -> String {
-        let mut sql = String::new();
         let nothing = Self::default();
-        let from = match from {
-            Some(from) => from,
-            None => {
-                sql.push_str("RESET ALL;");
-                &nothing
-            }
-        };
-        for name in from.0.keys().filter(|name| !self.0.contains_key(*name)) {
-            sql.push_str(&format!("RESET {name};"));
-        }
-        for (name, value) in self
+        let mut steps = Vec::new();
+        let from = from.unwrap_or_else(|| {
+            steps.push("RESET ALL;".to_owned());
+            &nothing
+        });
+        let too_many = from.0.keys().filter(|name| !self.0.contains_key(*name));
+        steps.extend(too_many.map(|name| format!("RESET {name};")));
+        let different = self
             .0
             .iter()
-            .filter(|(name, value)| from.0.get(*name) != Some(*value))
-        {
-            sql.push_str(&match value {
-                SettingValue::Sql(text) => format!("SET {name} TO {text};"),
-                SettingValue::Plain(text) => {
-                    format!(
-                        "SELECT pg_catalog.set_config({}, {}, false);",
-                        literal(name),
-                        literal(text)
-                    )
-                }
-            });
-        }
-        sql
+            .filter(|(name, value)| from.0.get(*name) != Some(*value));
+        steps.extend(different.map(|(name, value)| match value {
+            SettingValue::Sql(text) => format!("SET {name} TO {text};"),
+            SettingValue::Plain(text) => {
+                format!(
+                    "SELECT pg_catalog.set_config({}, {}, false);",
+                    literal(name),
+                    literal(text)
+                )
+            }
+        }));
+        steps.concat()
     }
 
     /// Appends what a cached result depends on, so that different settings give different bytes.
