@@ -35,4 +35,4 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 cargo:
-	@command -v $(CARGO) >/dev/null || { echo 'Rust is missing: cargo is not in PATH. Install it from https://rustup.rs and run make again.' >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo 'Rust is missing: cargo is not in PATH. Install Rust with rustup and run make again.' >&2; exit 1; }

@@ -11,6 +11,7 @@ mod local;
 mod lookup;
 mod observe;
 mod own;
+mod realm;
 mod relay;
 mod replay;
 mod run;
@@ -22,9 +23,8 @@ mod writes;
 
 pub use client::Client;
 pub use error::ServeError;
-pub use gateway::{
-    Backend, Database, Gateway, GatewayError, Greeting, Member, Realm, ReloadError, Team, Verdicts,
-};
+pub use gateway::{Gateway, Greeting, ReloadError, Verdicts};
 pub use local::{Answer, Commands, answer_extended, answer_simple};
+pub use realm::{Backend, Database, GatewayError, Member, Realm, Team};
 pub use session::{Identity, Session};
 pub use sessions::{Activity, Login, SessionCard, Sessions, Signals};

@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::error::ServeError;
-use super::gateway::{Database, Gateway, Team};
+use super::gateway::Gateway;
+use super::realm::{Database, Team};
 use super::sessions::SessionCard;
 use super::writes::Writes;
 use crate::backend::{BackendError, Connector, ServerKey};

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::facts::Facts;
-use super::gateway::{Database, Gateway};
+use super::gateway::Gateway;
 use super::observe::{Confirmation, Observer};
+use super::realm::Database;
 use crate::policy::{Invalidation, invalidation};
 use crate::session::{SettingValue, Settings, Statements};
 use crate::sql::{PinReason, SettingChange, Statement, StatementKind, TransactionControl};
