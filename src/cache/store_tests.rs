@@ -3,10 +3,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use futures_util::FutureExt;
 
-use super::super::entry::Completion;
-use super::super::flight::{NotStored, Outcome};
-use super::super::tags::{TagId, Tags};
 use super::*;
+use crate::cache::entry::Completion;
+use crate::cache::flight::{NotStored, Outcome};
+use crate::cache::tags::{TagId, Tags};
 
 const LIMITS: CacheLimits = CacheLimits {
     memory: 1 << 20,
@@ -262,7 +262,7 @@ fn runs_under_way_hold_a_bounded_number_of_bytes_together() {
 #[test]
 fn runs_under_way_are_bounded() {
     let bench = Bench::new(LIMITS);
-    let fills: Vec<Fill> = (0..super::super::flight::FLIGHTS_MAX)
+    let fills: Vec<Fill> = (0..crate::cache::flight::FLIGHTS_MAX)
         .map(|n| bench.lead(&n.to_string()))
         .collect();
     assert_eq!(word(&bench.lookup("one more")), "crowded");

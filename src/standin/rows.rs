@@ -245,9 +245,9 @@ pub(super) fn whole<'a, R: Row + 'a>(rows: impl Iterator<Item = &'a R>) -> Vec<B
 mod tests {
     use sha2::{Digest, Sha256};
 
-    use super::super::calendar::Day;
-    use super::super::generate::{Days, SEED};
     use super::*;
+    use crate::standin::calendar::Day;
+    use crate::standin::generate::{Days, SEED};
 
     #[test]
     fn a_row_is_its_fields_with_their_lengths() {

@@ -114,10 +114,10 @@ pub(super) mod tests {
 
     /// Lines that were written.
     #[derive(Clone, Debug, Default)]
-    pub(in super::super) struct Lines(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::telemetry) struct Lines(Arc<Mutex<Vec<u8>>>);
 
     impl Lines {
-        pub(in super::super) fn take(&self) -> String {
+        pub(in crate::telemetry) fn take(&self) -> String {
             String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
         }
     }
@@ -134,7 +134,7 @@ pub(super) mod tests {
     }
 
     /// Runs `work` with a log of its own and gives what it wrote.
-    pub(in super::super) fn logged(
+    pub(in crate::telemetry) fn logged(
         format: LogFormat,
         filter: &str,
         work: impl FnOnce(&LogControl),

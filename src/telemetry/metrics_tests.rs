@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::catalog::{CATALOG, LabelValues};
-use super::super::live::{CacheState, ClientCounts, PoolState, TeamState};
 use super::*;
+use crate::telemetry::catalog::{CATALOG, LabelValues};
+use crate::telemetry::live::{CacheState, ClientCounts, PoolState, TeamState};
 
 fn live() -> LiveState {
     let backend = BackendName::new("warehouse");

@@ -175,11 +175,11 @@ mod tests {
     #[test]
     fn formats_are_written_into_every_column() {
         let columns = [
-            super::super::Column::new("a", super::super::ColumnType::Int8),
-            super::super::Column::new("bc", super::super::ColumnType::Text),
+            crate::wire::Column::new("a", crate::wire::ColumnType::Int8),
+            crate::wire::Column::new("bc", crate::wire::ColumnType::Text),
         ];
         let mut frame = BytesMut::new();
-        super::super::row_description(&columns, &[], &mut frame);
+        crate::wire::row_description(&columns, &[], &mut frame);
         for (formats, expected) in [
             (&b""[..], [0, 0]),
             (b"\0\x01", [1, 1]),
@@ -187,7 +187,7 @@ mod tests {
             (b"\0\0\0\x01", [0, 1]),
         ] {
             let mut wanted = BytesMut::new();
-            super::super::row_description(&columns, &expected, &mut wanted);
+            crate::wire::row_description(&columns, &expected, &mut wanted);
             assert_eq!(with_formats(&frame, formats).unwrap(), wanted, "{formats:?}");
         }
         assert!(with_formats(&frame, b"\0\0\0\0\0").is_err() || frame.len() > 5);
