@@ -100,6 +100,21 @@ static QUESTIONS: &[Question] = &[
         ],
         row: |_| None,
     },
+    // and psycopg
+    Question {
+        texts: &[
+            "SELECT typname AS name, oid, typarray AS array_oid, oid::regtype::text AS regtype, typdelim AS delimiter \
+             FROM pg_type t WHERE t.oid = $1::regtype ORDER BY t.oid",
+        ],
+        columns: &[
+            Column::new("name", ColumnType::Text),
+            Column::new("oid", ColumnType::Int8),
+            Column::new("array_oid", ColumnType::Int8),
+            Column::new("regtype", ColumnType::Text),
+            Column::new("delimiter", ColumnType::Text),
+        ],
+        row: |_| None,
+    },
 ];
 
 #[allow(clippy::unnecessary_wraps, reason = "an answer of one row")]
@@ -121,7 +136,7 @@ pub(super) fn to(words: &Words<'_>) -> Option<Courtesy> {
 }
 
 /// Longer texts are no question that is known here.
-const LONGEST_QUESTION: usize = 200;
+const LONGEST_QUESTION: usize = 300;
 
 fn canonical(text: &str) -> String {
     Words::of(text).map_or_else(|_| String::new(), |words| words.canonical(LONGEST_QUESTION))

@@ -60,9 +60,15 @@ pub enum ServeError {
     /// A setting of the gateway that does not exist.
     #[error("unrecognized configuration parameter \"{0}\"")]
     Setting(String),
-    /// The statement or portal is not known.
-    #[error("{0}")]
-    Undefined(String),
+    /// The prepared statement is not known; its name, empty for the unnamed one.
+    #[error("{}", undefined(.0))]
+    UndefinedStatement(String),
+    /// The portal is not known; its name.
+    #[error("portal \"{0}\" does not exist")]
+    UndefinedPortal(String),
+    /// What cannot be: a mistake of the gateway's own.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
 }
 
 impl ClientError for ServeError {
@@ -79,7 +85,9 @@ impl ClientError for ServeError {
             Self::NotAlone(_) | Self::Unsupported(_) => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Value { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Self::Setting(_) => SqlState::UNDEFINED_OBJECT,
-            Self::Undefined(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
+            Self::UndefinedStatement(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
+            Self::UndefinedPortal(_) => SqlState::INVALID_CURSOR_NAME,
+            Self::Internal(_) => SqlState::INTERNAL_ERROR,
         }
     }
 
@@ -96,7 +104,9 @@ impl ClientError for ServeError {
             | Self::Unsupported(_)
             | Self::Value { .. }
             | Self::Setting(_)
-            | Self::Undefined(_) => Severity::Error,
+            | Self::UndefinedStatement(_)
+            | Self::UndefinedPortal(_)
+            | Self::Internal(_) => Severity::Error,
         }
     }
 
@@ -114,7 +124,9 @@ impl ClientError for ServeError {
             | Self::Unsupported(_)
             | Self::Value { .. }
             | Self::Setting(_)
-            | Self::Undefined(_) => None,
+            | Self::UndefinedStatement(_)
+            | Self::UndefinedPortal(_)
+            | Self::Internal(_) => None,
         }
     }
 
@@ -136,7 +148,18 @@ impl ClientError for ServeError {
             | Self::Shutdown
             | Self::FailedTransaction
             | Self::Unsupported(_)
-            | Self::Undefined(_) => None,
+            | Self::UndefinedStatement(_)
+            | Self::UndefinedPortal(_)
+            | Self::Internal(_) => None,
         }
+    }
+}
+
+/// As PostgreSQL says it.
+fn undefined(name: &str) -> String {
+    if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!("prepared statement \"{name}\" does not exist")
     }
 }

@@ -263,6 +263,7 @@ impl Series<'_> {
                     bind.portal.into(),
                     Portal {
                         analysis: analysis.clone(),
+                        local: None,
                     },
                 ));
                 self.binds.push((bind.portal.into(), analysis));

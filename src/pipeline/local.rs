@@ -2,8 +2,9 @@
 
 use bytes::BytesMut;
 
+use super::error::ServeError;
 use crate::error::ClientError;
-use crate::session::{Ending, Prepared, Request, Statements};
+use crate::session::{Ending, LocalPortal, Portal, Prepared, Request, Statements};
 use crate::sql::{Analysis, Backslash, Lexer};
 use crate::wire::{
     self, Column, FrontendTag, TargetKind, TransactionStatus, Value, WireError, command_complete, data_row,
@@ -119,7 +120,6 @@ pub fn answer_extended(
     status: TransactionStatus,
     out: &mut BytesMut,
 ) -> Result<bool, WireError> {
-    let mut portals: Vec<LocalPortal> = Vec::new();
     let mut failed = false;
     for frame in &request.frames {
         if failed && frame.tag != FrontendTag::Sync {
@@ -144,12 +144,14 @@ pub fn answer_extended(
                 match statements.prepared(bind.statement) {
                     None => Err(undefined(bind.statement)),
                     Some(prepared) => {
-                        let formats = formats(bind.result_formats);
-                        portals.push(LocalPortal {
-                            name: bind.portal.into(),
-                            text: prepared.text.clone(),
-                            formats,
-                        });
+                        let portal = Portal {
+                            analysis: Some(prepared.analysis.clone()),
+                            local: Some(LocalPortal {
+                                text: prepared.text.clone(),
+                                formats: formats(bind.result_formats).into(),
+                            }),
+                        };
+                        statements.note_bound(bind.portal, portal);
                         simple(b'2', out);
                         Ok(())
                     }
@@ -165,34 +167,36 @@ pub fn answer_extended(
                             describe(columns, &[], out);
                         }),
                     },
-                    TargetKind::Portal => match portal(&portals, target.name) {
-                        None => Err(undefined(target.name)),
-                        Some((text, formats)) => commands
-                            .columns(text)
-                            .map(|columns| describe(columns, formats, out)),
+                    TargetKind::Portal => match local(statements, target.name) {
+                        None => Err(undefined_portal(target.name)),
+                        Some(portal) => commands
+                            .columns(&portal.text)
+                            .map(|columns| describe(columns, &portal.formats, out)),
                     },
                 }
             }
             FrontendTag::Execute => {
                 let execute = wire::execute(body)?;
-                match portal(&portals, execute.portal) {
-                    None => Err(undefined(execute.portal)),
-                    Some((text, formats)) => commands.run(text).map(|answer| match answer {
-                        Some(answer) => finish(&answer, formats, out),
+                match local(statements, execute.portal) {
+                    None => Err(undefined_portal(execute.portal)),
+                    Some(portal) => commands.run(&portal.text).map(|answer| match answer {
+                        Some(answer) => finish(&answer, &portal.formats, out),
                         None => wire::empty_query(out),
                     }),
                 }
             }
             FrontendTag::Close => {
                 let target = wire::target(body)?;
-                if target.kind == TargetKind::Statement {
-                    statements.note_closed(target.name);
+                match target.kind {
+                    TargetKind::Statement => statements.note_closed(target.name),
+                    TargetKind::Portal => statements.note_portal_closed(target.name),
                 }
                 simple(b'3', out);
                 Ok(())
             }
             FrontendTag::Sync => {
                 failed = false;
+                end_portals(statements, status);
                 ready_for_query(status, out);
                 Ok(())
             }
@@ -211,22 +215,23 @@ pub fn answer_extended(
         };
         if let Err(error) = outcome {
             error_response(&*error, out);
+            end_portals(statements, status);
             failed = true;
         }
     }
     Ok(!failed || request.ending == Ending::Sync)
 }
 
-/// A portal of an answer that is given here; it ends with its request.
-struct LocalPortal {
-    name: Box<[u8]>,
-    text: Box<[u8]>,
-    formats: Vec<i16>,
+/// A portal that is run here.
+fn local<'s>(statements: &'s Statements, name: &[u8]) -> Option<&'s LocalPortal> {
+    statements.portal(name)?.local.as_ref()
 }
 
-fn portal<'p>(portals: &'p [LocalPortal], name: &[u8]) -> Option<(&'p [u8], &'p [i16])> {
-    let portal = portals.iter().rev().find(|portal| *portal.name == *name)?;
-    Some((&portal.text, &portal.formats))
+/// Portals end with their transaction, and each series outside of one is one.
+fn end_portals(statements: &mut Statements, status: TransactionStatus) {
+    if status == TransactionStatus::Idle {
+        statements.note_transaction_ended();
+    }
 }
 
 fn describe(columns: Option<&[Column]>, formats: &[i16], out: &mut BytesMut) {
@@ -237,13 +242,15 @@ fn describe(columns: Option<&[Column]>, formats: &[i16], out: &mut BytesMut) {
 }
 
 fn undefined(name: &[u8]) -> Box<dyn ClientError> {
-    let name = String::from_utf8_lossy(name);
-    let what = if name.is_empty() {
-        "unnamed prepared statement does not exist".to_owned()
-    } else {
-        format!("prepared statement \"{name}\" does not exist")
-    };
-    Box::new(super::ServeError::Undefined(what))
+    Box::new(ServeError::UndefinedStatement(
+        String::from_utf8_lossy(name).into_owned(),
+    ))
+}
+
+fn undefined_portal(name: &[u8]) -> Box<dyn ClientError> {
+    Box::new(ServeError::UndefinedPortal(
+        String::from_utf8_lossy(name).into_owned(),
+    ))
 }
 
 /// Format codes, two bytes each, as numbers.
@@ -276,6 +283,89 @@ mod tests {
                 .map(String::from_utf8_lossy)
                 .collect();
             assert_eq!(found, statements, "{text}");
+        }
+    }
+    /// Answers each text with itself, in one column.
+    struct Echo;
+
+    impl Commands for Echo {
+        fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>> {
+            const COLUMNS: &[Column] = &[Column::new("text", wire::ColumnType::Text)];
+            match text {
+                b"bad" => Err(undefined(b"bad")),
+                _ => Ok(Some(COLUMNS)),
+            }
+        }
+
+        fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>> {
+            let columns = self.columns(text)?.unwrap_or_default();
+            let text = String::from_utf8_lossy(text).into_owned();
+            Ok(Some(Answer::rows(columns, vec![vec![text.into()]])))
+        }
+    }
+
+    fn message(tag: char) -> Vec<u8> {
+        let body: &[u8] = match tag {
+            'P' => b"\0text\0\0\0",
+            'X' => b"\0bad\0\0\0",
+            'B' => b"\0\0\0\0\0\0\0\0",
+            'D' => b"S\0",
+            'd' => b"P\0",
+            'E' => b"\0\0\0\0\0",
+            'C' => b"P\0",
+            _ => b"",
+        };
+        let tag = match tag {
+            'X' => b'P',
+            'd' => b'D',
+            other => u8::try_from(other).expect("ASCII"),
+        };
+        let len = u32::try_from(body.len() + 4).expect("short");
+        [&[tag][..], &len.to_be_bytes(), body].concat()
+    }
+
+    #[test]
+    fn the_extended_protocol_is_answered_request_by_request() {
+        // one word for each request: its messages, and the tags of what is answered; the last letter tells whether what
+        // follows up to the next Sync is ignored
+        for (asked, answered) in [
+            ("PBES", "12DCZ."),
+            ("PDBdES", "1tT2TDCZ."),
+            ("PS BdES", "1Z. 2TDCZ."),
+            // a Flush ends a request, but not what was bound
+            ("PH DH BH EH S", "1. tT. 2. DC. Z."),
+            ("PBS ES", "12Z. EZ."),
+            ("PBCES", "123EZ."),
+            ("XBES", "EZ."),
+            ("PBH XH S EH", "12. E! Z. E!"),
+            ("BH", "E!"),
+        ] {
+            let mut statements = Statements::default();
+            let mut found = Vec::new();
+            for word in asked.split(' ') {
+                let bytes: Vec<u8> = word.chars().flat_map(message).collect();
+                let mut collector = crate::session::Collector::default();
+                let Ok(crate::session::Collected::Request(request)) = collector.collect(&bytes) else {
+                    panic!("{word} is a request");
+                };
+                let mut out = BytesMut::new();
+                let idle = TransactionStatus::Idle;
+                let goes_on = answer_extended(&request, &bytes, &mut statements, &mut Echo, idle, &mut out);
+                let mut tags = String::new();
+                let mut rest = &out[..];
+                while let [tag, a, b, c, d, ..] = rest {
+                    tags.push(char::from(*tag));
+                    let len = u32::from_be_bytes([*a, *b, *c, *d]);
+                    rest = &rest[usize::try_from(len).expect("a length") + 1..];
+                }
+                tags.push(if goes_on.expect("sound messages") {
+                    '.'
+                } else {
+                    '!'
+                });
+                found.push(tags);
+            }
+            assert_eq!(found.join(" "), answered, "{asked}");
         }
     }
 }

@@ -148,9 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let bytes = bytes.get(..request.len).unwrap_or_default();
         let Ok(Rest { rows, tail }) = replay(request, bytes, facts.form, parameters, entry, out) else {
             // looked at before: an entry does not change
-            return self.protocol_error(&ServeError::Undefined(
-                "the answer in memory does not fit".to_owned(),
-            ));
+            return self.protocol_error(&ServeError::Internal("the answer in memory does not fit"));
         };
         self.note_unnamed(request, facts);
         self.client.consume(request.len);

@@ -8,4 +8,4 @@ mod statements;
 pub use request::{Collected, Collector, Ending, FrameSpan, MAX_HELD, Request};
 pub use settings::{SettingValue, Settings};
 pub use startup::{StartupError, StartupRequest};
-pub use statements::{Portal, Prepared, Statements};
+pub use statements::{LocalPortal, Portal, Prepared, Statements};

@@ -29,6 +29,17 @@ pub struct Prepared {
 pub struct Portal {
     /// The facts of its statement; `None` when that is not known.
     pub analysis: Option<Analysis>,
+    /// What the gateway runs by itself when it is executed; `None` for a portal of the backend's.
+    pub local: Option<LocalPortal>,
+}
+
+/// A portal of which the backend knows nothing.
+#[derive(Clone, Debug)]
+pub struct LocalPortal {
+    /// The text of its statement.
+    pub text: Box<[u8]>,
+    /// The formats of its columns, as `Bind` gave them.
+    pub formats: Box<[i16]>,
 }
 
 /// What a session has prepared and bound.
@@ -95,6 +106,11 @@ impl Statements {
         if self.portals.len() < MAX_NOTED || self.portals.contains_key(name) {
             self.portals.insert(name.into(), portal);
         }
+    }
+
+    /// Notes that the portal `name` was closed.
+    pub fn note_portal_closed(&mut self, name: &[u8]) {
+        self.portals.remove(name);
     }
 
     /// Forgets every portal: they end with their transaction.
