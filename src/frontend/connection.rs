@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::backend::ServerKey;
-use crate::pipeline::{Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard};
+use crate::pipeline::{
+    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, changes_reading,
+};
 use crate::pool::CheckoutError;
 use crate::session::StartupRequest;
 use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
@@ -125,9 +127,14 @@ impl Frontend {
             key,
             default_search_path: "".into(),
             startup: request.settings.clone(),
+            reads_differently: false,
         };
         let greeting = self.greeting(&identity).await?;
         identity.default_search_path = Arc::clone(&greeting.search_path);
+        identity.reads_differently = greeting
+            .parameters
+            .iter()
+            .any(|(name, value)| changes_reading(name, value));
         wire::authentication_ok(&mut door.outbox);
         for (name, value) in &greeting.parameters {
             let value = if name == "application_name" {
