@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use socket2::SockRef;
+
 use crate::backend::ServerKey;
+use crate::config;
 use crate::pipeline::{
-    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, changes_reading,
+    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, changes_reading, keepalive,
 };
 use crate::pool::CheckoutError;
 use crate::session::StartupRequest;
@@ -56,11 +59,14 @@ impl Frontend {
     /// Serves a client to its end.
     pub(super) async fn serve(&self, client: Accepted) {
         let Accepted { stream, address } = client;
+        let realm = self.gateway.realm();
+        let listen = &realm.config.listen;
+        if !prepared(&stream, listen) {
+            return;
+        }
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
             return;
         };
-        let realm = self.gateway.realm();
-        let listen = &realm.config.listen;
         let place = self.places.take(
             address.ip(),
             listen.max_connections,
@@ -260,6 +266,13 @@ impl Frontend {
         }
         .emit(&self.gateway.metrics);
     }
+}
+
+/// Sets what every client's socket has; false when the client is gone already.
+fn prepared(stream: &std::net::TcpStream, listen: &config::Listen) -> bool {
+    let probes = keepalive(&listen.tcp_keepalive);
+    let probed = probes.is_none_or(|probes| SockRef::from(stream).set_tcp_keepalive(&probes).is_ok());
+    probed && stream.set_nodelay(true).is_ok()
 }
 
 /// Takes a session off the list when it is over.
