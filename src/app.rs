@@ -345,7 +345,7 @@ async fn run(
     .emit();
     ready(address, http_listen)?;
     {
-        let accepting = Listener::new(socket, &listen.tcp_keepalive).run(&workers);
+        let accepting = Listener::new(socket).run(&workers);
         tokio::pin!(accepting);
         loop {
             tokio::select! {

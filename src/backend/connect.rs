@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use rustls::ClientConfig;
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cancel::{CancelGate, CancelTarget};
@@ -57,6 +58,8 @@ pub struct Route {
     pub address: Address,
     /// TLS, unless it is off.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Probes that find a dead connection, unless there are none.
+    pub keepalive: Option<TcpKeepalive>,
     /// How long socket, TLS and login may take together.
     pub connect_timeout: Duration,
     /// Passwords by role.
@@ -89,7 +92,8 @@ impl Connector {
     }
 
     async fn open(&self, key: &ServerKey, route: &Route) -> Result<Connection, BackendError> {
-        let mut stream = Transport::connect(&route.address, route.tls.as_ref()).await?;
+        let mut stream =
+            Transport::connect(&route.address, route.tls.as_ref(), route.keepalive.as_ref()).await?;
         let mut out = BytesMut::new();
         let parameters = [
             ("user", &*key.user),

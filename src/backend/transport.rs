@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -30,12 +30,16 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Connects to `address`, with TLS where `tls` is given.
+    /// Connects to `address`, with TLS where `tls` is given, and over TCP with the probes of `keepalive`.
     ///
     /// # Errors
     ///
     /// The address does not resolve or answer, or the server has no TLS or the wrong certificate.
-    pub async fn connect(address: &Address, tls: Option<&Arc<ClientConfig>>) -> Result<Self, BackendError> {
+    pub async fn connect(
+        address: &Address,
+        tls: Option<&Arc<ClientConfig>>,
+        keepalive: Option<&TcpKeepalive>,
+    ) -> Result<Self, BackendError> {
         let unreachable = |source| BackendError::Unreachable {
             address: address.to_string(),
             source,
@@ -52,7 +56,11 @@ impl Transport {
         };
         let mut stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        SockRef::from(&stream).set_keepalive(true).map_err(unreachable)?;
+        if let Some(keepalive) = keepalive {
+            SockRef::from(&stream)
+                .set_tcp_keepalive(keepalive)
+                .map_err(unreachable)?;
+        }
         let Some(tls) = tls else {
             return Ok(Self::Tcp(stream));
         };

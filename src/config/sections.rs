@@ -164,7 +164,7 @@ section! {
             elsewhere(&["default_pool_size", "max_db_connections", "pool_size", "max_user_connections"]);
         /// The login for the gateway's own questions: the catalog's tables, views and functions. It needs no
         /// rights on data.
-        pub control: Login => required("{ user = \"tollgate\", password = { file = \"control.secret\" } }"),
+        pub control: Login => required("{ user = \"tollgate\", password = { file = \"control.secret\" } }"), restart(),
             elsewhere(&["auth_user", "user", "password"]);
         /// How long a query waits for a connection before it fails with SQLSTATE 53300.
         pub checkout_timeout: Duration => default("30s"), within(0, DAY), zero("it fails at once"),

@@ -5,8 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use socket2::SockRef;
+
 use crate::backend::ServerKey;
-use crate::pipeline::{Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard};
+use crate::config;
+use crate::pipeline::{
+    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, changes_reading, keepalive,
+};
 use crate::pool::CheckoutError;
 use crate::session::StartupRequest;
 use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
@@ -54,11 +59,14 @@ impl Frontend {
     /// Serves a client to its end.
     pub(super) async fn serve(&self, client: Accepted) {
         let Accepted { stream, address } = client;
+        let realm = self.gateway.realm();
+        let listen = &realm.config.listen;
+        if !prepared(&stream, listen) {
+            return;
+        }
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
             return;
         };
-        let realm = self.gateway.realm();
-        let listen = &realm.config.listen;
         let place = self.places.take(
             address.ip(),
             listen.max_connections,
@@ -125,9 +133,14 @@ impl Frontend {
             key,
             default_search_path: "".into(),
             startup: request.settings.clone(),
+            reads_differently: false,
         };
         let greeting = self.greeting(&identity).await?;
         identity.default_search_path = Arc::clone(&greeting.search_path);
+        identity.reads_differently = greeting
+            .parameters
+            .iter()
+            .any(|(name, value)| changes_reading(name, value));
         wire::authentication_ok(&mut door.outbox);
         for (name, value) in &greeting.parameters {
             let value = if name == "application_name" {
@@ -253,6 +266,13 @@ impl Frontend {
         }
         .emit(&self.gateway.metrics);
     }
+}
+
+/// Sets what every client's socket has; false when the client is gone already.
+fn prepared(stream: &std::net::TcpStream, listen: &config::Listen) -> bool {
+    let probes = keepalive(&listen.tcp_keepalive);
+    let probed = probes.is_none_or(|probes| SockRef::from(stream).set_tcp_keepalive(&probes).is_ok());
+    probed && stream.set_nodelay(true).is_ok()
 }
 
 /// Takes a session off the list when it is over.

@@ -4,11 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::workers::{Accepted, Workers};
-use crate::config;
 
 /// Connections that the kernel keeps waiting.
 const BACKLOG: i32 = 4096;
@@ -17,10 +16,7 @@ const BACKLOG: i32 = 4096;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A bound socket.
-pub struct Listener {
-    socket: TcpListener,
-    keepalive: Option<TcpKeepalive>,
-}
+pub struct Listener(TcpListener);
 
 /// Binds `address`, which a server that just stopped may still have in `TIME_WAIT`.
 ///
@@ -37,23 +33,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Listener {
-    /// Accepts on `socket`, with probes that find dead clients.
-    pub fn new(socket: TcpListener, keepalive: &config::TcpKeepalive) -> Self {
-        let keepalive = (!keepalive.idle.is_zero()).then(|| {
-            TcpKeepalive::new()
-                .with_time(keepalive.idle)
-                .with_interval(keepalive.interval)
-                .with_retries(keepalive.probes)
-        });
-        Self { socket, keepalive }
+    /// Accepts on `socket`.
+    pub fn new(socket: TcpListener) -> Self {
+        Self(socket)
     }
 
     /// Accepts until it is dropped.
     pub async fn run(self, workers: &Workers) {
         loop {
-            match self.socket.accept().await {
+            match self.0.accept().await {
                 Ok((stream, address)) => {
-                    if let Ok(stream) = self.prepare(stream) {
+                    if let Ok(stream) = stream.into_std() {
                         workers.hand_over(Accepted { stream, address });
                     }
                 }
@@ -65,13 +55,5 @@ impl Listener {
                 }
             }
         }
-    }
-
-    fn prepare(&self, stream: tokio::net::TcpStream) -> io::Result<std::net::TcpStream> {
-        stream.set_nodelay(true)?;
-        if let Some(keepalive) = &self.keepalive {
-            SockRef::from(&stream).set_tcp_keepalive(keepalive)?;
-        }
-        stream.into_std()
     }
 }

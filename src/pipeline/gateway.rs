@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::realm::{
-    Database, GatewayError, Realm, build, cache_limits, passwords, pool_limits, quota_limits,
+    Database, GatewayError, Realm, build, cache_limits, keepalive, passwords, pool_limits, quota_limits,
 };
 use super::sessions::Sessions;
 use crate::backend::{Route, ServerKey, Servers};
@@ -203,6 +203,7 @@ impl Gateway {
                 backend.set_timeouts(config);
                 let route = backend.pool.connector().route();
                 backend.pool.connector().set_route(Route {
+                    keepalive: keepalive(&config.tcp_keepalive),
                     connect_timeout: config.connect_timeout,
                     passwords: passwords(&realm.config, name),
                     ..(*route).clone()

@@ -3,6 +3,7 @@
 //! `session.rs` is the table of contents: plan, look into the cache, admit, bind, run, settle.
 
 mod client;
+mod conclude;
 mod error;
 mod facts;
 mod gateway;
@@ -25,6 +26,6 @@ pub use client::Client;
 pub use error::ServeError;
 pub use gateway::{Gateway, Greeting, ReloadError, Verdicts};
 pub use local::{Answer, Commands, answer_extended, answer_simple};
-pub use realm::{Backend, Database, GatewayError, Member, Realm, Team};
-pub use session::{Identity, Session};
+pub use realm::{Backend, Database, GatewayError, Member, Realm, Team, keepalive};
+pub use session::{Identity, Session, changes_reading};
 pub use sessions::{Activity, Login, SessionCard, Sessions, Signals};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use socket2::TcpKeepalive;
+
 use super::listen_tls::server_config;
 use crate::auth::{Credential, CredentialForm};
 use crate::backend::catalog::{
@@ -161,6 +163,7 @@ pub(super) fn build(
 ) -> Result<Realm, GatewayError> {
     let mut backends = BTreeMap::new();
     let mut databases = BTreeMap::new();
+    let mut shared: BTreeMap<(String, DatabaseName), Arc<Database>> = BTreeMap::new();
     for (name, settings) in &config.backends {
         let known = old.and_then(|old| old.backends.get(name)).map(Arc::clone);
         let backend = match known {
@@ -170,10 +173,14 @@ pub(super) fn build(
         for database in &settings.databases {
             let key = (name.clone(), database.clone());
             let known = old.and_then(|old| old.databases.get(&key)).map(Arc::clone);
-            let database = match known {
+            // one server's database has one catalog, however many backends lead to it: a change of definitions that came
+            // by one of them is a change for all
+            let place = (settings.address.to_string(), database.clone());
+            let database = match known.or_else(|| shared.get(&place).map(Arc::clone)) {
                 Some(database) => database,
                 None => Arc::new(new_database(name, database, settings, tags)?),
             };
+            shared.insert(place, Arc::clone(&database));
             databases.insert(key, database);
         }
         backends.insert(name.clone(), backend);
@@ -248,6 +255,7 @@ fn new_backend(
     let route = Route {
         address: settings.address.clone(),
         tls: tls(name, settings)?,
+        keepalive: keepalive(&settings.tcp_keepalive),
         connect_timeout: settings.connect_timeout,
         passwords: passwords(config, name),
     };
@@ -324,6 +332,16 @@ fn tls(
     config.map(Some).map_err(|source| GatewayError::Tls {
         backend: name.clone(),
         source,
+    })
+}
+
+/// Probes as the socket takes them; none where they are off.
+pub fn keepalive(settings: &config::TcpKeepalive) -> Option<TcpKeepalive> {
+    (!settings.idle.is_zero()).then(|| {
+        TcpKeepalive::new()
+            .with_time(settings.idle)
+            .with_interval(settings.interval)
+            .with_retries(settings.probes)
     })
 }
 

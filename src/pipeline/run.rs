@@ -12,23 +12,17 @@ use super::lookup::Collecting;
 use super::observe::Observer;
 use super::relay::{Relay, RelayEnd};
 use super::serve::{Served, Story};
-use super::session::{Binding, Interrupted, Over, Session, changes_reading};
-use super::settle::{Aftermath, changed_settings, take_over};
+use super::session::{Binding, Interrupted, Over, Session};
+use super::settle::{Aftermath, take_over};
 use crate::backend::{Asked, Asker, BackendError};
-use crate::cache::{Completion, WriteGuard};
+use crate::cache::WriteGuard;
 use crate::error::ClientError;
-use crate::policy::Invalidation;
 use crate::pool::CheckoutError;
 use crate::quota::{Permit, QueryTimeExceeded};
-use crate::session::{Ending, Request, Settings};
+use crate::session::{Ending, Request};
 use crate::telemetry::ErrorSource;
-use crate::telemetry::event::{
-    BackendConnected, BackendLost, BackendUnreachable, QuotaRefused, RequestEnd, SessionPinned,
-};
+use crate::telemetry::event::{BackendConnected, BackendLost, BackendUnreachable, QuotaRefused, RequestEnd};
 use crate::wire::{self, FrontendTag, TransactionStatus};
-
-/// The error classes of a statement that the server did not even understand or begin.
-const NOT_BEGUN: &[u8] = b"42";
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Lets the backend answer.
@@ -240,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             RelayEnd::ClientGone => {
                 drop(observer.fill.take());
                 self.abandon(observer.copying_in()).await;
-                self.end_writes(&aftermath, guard);
+                self.end_or_lose_writes(&aftermath, guard);
                 self.finish(story, RequestEnd::Abandoned);
                 Err(Over::Client)
             }
@@ -256,222 +250,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             RelayEnd::Killed => {
                 self.abandon(observer.copying_in()).await;
-                self.end_writes(&aftermath, guard);
+                self.end_or_lose_writes(&aftermath, guard);
                 wire::error_response(&ServeError::Shutdown, self.client.outbox());
                 self.finish(story, failed(&ServeError::Shutdown));
                 Err(Over::Told)
             }
-        }
-    }
-
-    /// The backend has answered everything.
-    async fn settle(
-        &mut self,
-        form: Form,
-        aftermath: &Aftermath,
-        observer: &mut Observer,
-        guard: Option<WriteGuard>,
-        catalog: Option<Arc<crate::policy::Catalog>>,
-        story: &mut Story,
-    ) {
-        let status = self.status();
-        let in_transaction = status != TransactionStatus::Idle;
-        self.end_writes(aftermath, guard);
-        self.keep_answer(observer, catalog, story, in_transaction);
-        if form == Form::Simple {
-            // a simple query ends the unnamed statement
-            self.statements.note_closed(b"");
-        }
-        take_over(observer, &mut self.statements, in_transaction);
-        self.note_parameters(observer);
-        if observer.error.is_none()
-            && let Some(change) = &aftermath.setting
-        {
-            let (settings, at_connection) = changed_settings(&self.settings, &self.identity.startup, change);
-            self.settings = settings;
-            if let Binding::Held(lease) = &mut self.binding {
-                lease.note_settings(at_connection);
-            }
-            self.settings_changed();
-        }
-        self.note_pin(aftermath, observer);
-        if observer.discarded && !in_transaction && observer.error.is_none() {
-            self.start_over();
-        }
-        match observer.error {
-            None => self.finish(story, RequestEnd::Completed),
-            Some(code) => {
-                let timed_out = self.card.signals.timed_out();
-                if timed_out && code == *b"57014" {
-                    let usage = self.identity.team.quota.snapshot(story.began);
-                    QuotaRefused {
-                        session: self.card.id,
-                        user: &self.identity.user,
-                        reason: "query_time",
-                        running: usage.running,
-                        queued: usage.queued,
-                    }
-                    .emit(&self.identity.team.metrics);
-                }
-                let sqlstate = std::str::from_utf8(&code).unwrap_or("XX000");
-                let source = if timed_out {
-                    ErrorSource::Gateway
-                } else {
-                    ErrorSource::Server
-                };
-                self.finish(story, RequestEnd::Failed { sqlstate, source });
-            }
-        }
-        self.release().await;
-    }
-
-    /// Gives the connection back, if nothing ties the session to it.
-    async fn release(&mut self) {
-        let Binding::Held(lease) = &self.binding else {
-            return;
-        };
-        let free =
-            self.pin.is_none() && lease.replies().settled() && lease.status() == TransactionStatus::Idle;
-        if !free {
-            return;
-        }
-        // from here on a cancel request finds nothing; one that is on its way is waited for
-        self.card.note_idle(false);
-        if !lease.cancel_target().gate.clear() {
-            lease.cancel_target().gate.cleared().await;
-        }
-        let Binding::Held(lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
-            return;
-        };
-        self.unnamed_here = false;
-        if let Some(proof) = lease.at_rest() {
-            lease.card().used_by(0);
-            lease.give_back(proof, Instant::now());
-        }
-    }
-
-    /// What the backend reported on the way.
-    fn note_parameters(&mut self, observer: &mut Observer) {
-        for (name, value) in observer.parameters.drain(..) {
-            if changes_reading(&name, &value) {
-                self.reads_differently = true;
-                self.backslash = None;
-            }
-            if let Binding::Held(lease) = &mut self.binding {
-                lease.note_parameter(name, value);
-            }
-        }
-    }
-
-    /// The backend's session is as new after `DISCARD ALL`, and so is this one.
-    fn start_over(&mut self) {
-        self.pin = None;
-        self.card.note_pinned(None);
-        self.settings = self.identity.startup.clone();
-        self.reads_differently = false;
-        self.settings_changed();
-        if let Binding::Held(lease) = &mut self.binding {
-            lease.note_settings(Some(Settings::default()));
-        }
-    }
-
-    fn note_pin(&mut self, aftermath: &Aftermath, observer: &Observer) {
-        let Some(reason) = aftermath.pin else { return };
-        // a statement that was refused before it began left nothing
-        let not_begun =
-            observer.error.is_some_and(|code| code.starts_with(NOT_BEGUN)) && aftermath.stale.len() <= 1;
-        if not_begun && observer.rows == 0 && observer.confirmed.is_empty() && self.pin.is_none() {
-            return;
-        }
-        let first = self.pin.is_none();
-        // a reason that forbids the cache outweighs one that does not
-        if first || self.pin == Some(super::settle::NAMED_STATEMENT) {
-            self.pin = Some(reason);
-            self.card.note_pinned(Some(reason));
-        }
-        if first {
-            SessionPinned {
-                session: self.card.id,
-                reason,
-            }
-            .emit(&self.gateway.metrics);
-        }
-    }
-
-    /// Keeps the answer, where it was collected whole.
-    fn keep_answer(
-        &self,
-        observer: &mut Observer,
-        catalog: Option<Arc<crate::policy::Catalog>>,
-        story: &mut Story,
-        in_transaction: bool,
-    ) {
-        let collected = observer.fill.is_some();
-        let sound = observer.whole() && !in_transaction && observer.parameters.is_empty();
-        let Some(fill) = observer.fill.take() else {
-            if catalog.is_some() && observer.error.is_none() {
-                story.reason = "too_big";
-            }
-            return;
-        };
-        let (true, Some(catalog), Some(command_complete)) =
-            (sound && collected, catalog, observer.command_complete.take())
-        else {
-            return;
-        };
-        if !self.identity.database.watch.is_current(&catalog) {
-            return;
-        }
-        let completion = Completion {
-            row_description: observer.row_description.take(),
-            row_count: observer.rows,
-            command_complete,
-            backend_time: story.backend_time,
-            fingerprint: story.fingerprint.0,
-        };
-        if let Err(why) = fill.commit(completion) {
-            story.reason = match why {
-                crate::cache::NotStored::Stale => "overtaken",
-                crate::cache::NotStored::TooBig => "too_big",
-                crate::cache::NotStored::Crowded => "crowded",
-            };
-        }
-    }
-
-    /// A transaction may have ended: what it wrote is stale for everybody before its client hears of it.
-    fn end_writes(&mut self, aftermath: &Aftermath, guard: Option<WriteGuard>) {
-        let ended = self.status() == TransactionStatus::Idle;
-        let database = &self.identity.database;
-        if self.writes.definitions() && ended {
-            database.watch.refresh();
-            if self.writes.defaults() {
-                self.gateway.forget_greetings();
-                self.identity.team.backend.pool.reconnect();
-            }
-        } else if !aftermath.stale.is_empty() {
-            // judged by definitions that have changed meanwhile: what it wrote beside is not known
-            let current = database.watch.current().map(|catalog| catalog.generation);
-            if current != aftermath.generation {
-                self.writes.add(&Invalidation::Everything);
-                if ended {
-                    self.gateway.tags.invalidate_all();
-                }
-            }
-        }
-        drop(guard);
-        if ended {
-            self.writes.clear();
-        }
-    }
-
-    /// The outcome of the writes is not known: they stay in doubt for a while.
-    fn lose_writes(&mut self, guard: Option<WriteGuard>) {
-        if self.writes.definitions() {
-            self.identity.database.watch.refresh();
-        }
-        self.writes.clear();
-        if let Some(guard) = guard {
-            self.gateway.doubt(guard, Instant::now());
         }
     }
 

@@ -15,7 +15,7 @@ use super::realm::{Database, Team};
 use super::sessions::SessionCard;
 use super::writes::Writes;
 use crate::backend::{BackendError, Connector, ServerKey};
-use crate::cache::KeyBuilder;
+use crate::cache::{KeyBuilder, WriteGuard};
 use crate::config::BackendKind;
 use crate::pool::Lease;
 use crate::session::{Collected, Collector, Ending, Request, SettingValue, Settings, Statements};
@@ -41,6 +41,8 @@ pub struct Identity {
     pub default_search_path: Arc<str>,
     /// Settings of the start-up packet, which RESET goes back to.
     pub startup: Settings,
+    /// The backend's login reads text by other rules than the gateway's.
+    pub reads_differently: bool,
 }
 
 /// What a session keeps of the backend between requests.
@@ -81,6 +83,8 @@ pub struct Session<S> {
     pub(super) binding: Binding,
     pub(super) pin: Option<&'static str>,
     pub(super) writes: Writes,
+    /// The writes of a series whose replies have not all come.
+    pub(super) unanswered: Option<WriteGuard>,
     pub(super) last: Option<Last>,
     pub(super) caching: bool,
     /// The unnamed statement of this session is the one at the connection that is held.
@@ -127,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     pub fn new(gateway: Arc<Gateway>, client: Client<S>, card: Arc<SessionCard>, identity: Identity) -> Self {
         let mut session = Self {
             settings: identity.startup.clone(),
+            reads_differently: identity.reads_differently,
             gateway,
             client,
             card,
@@ -135,11 +140,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             binding: Binding::Free,
             pin: None,
             writes: Writes::default(),
+            unanswered: None,
             last: None,
             caching: true,
             unnamed_here: false,
-            backslash: Some(Backslash::Literal),
-            reads_differently: false,
+            backslash: None,
             scope: Vec::new(),
             search_path: Arc::default(),
             keys: KeyBuilder::default(),
@@ -408,11 +413,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             None => true,
             Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => ascii_safe(name),
         };
-        self.backslash = (plain && encoding && !self.reads_differently).then_some(Backslash::Literal);
+        // Redshift, which is older than the standard's way, takes a backslash in a string for an escape
+        let rules = match self.identity.team.backend.kind {
+            BackendKind::Postgres => Backslash::Literal,
+            BackendKind::Redshift => Backslash::Escape,
+        };
+        self.backslash = (plain && encoding && !self.reads_differently).then_some(rules);
     }
 
     /// Gives the connection back as clean as it was, or closes it.
     async fn leave(&mut self) {
+        if let Some(guard) = self.unanswered.take() {
+            self.gateway.doubt(guard, Instant::now());
+        }
         let Binding::Held(mut lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
             return;
         };
@@ -461,7 +474,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 }
 
 /// Whether the backend, having reported this parameter, reads text by other rules than the gateway's.
-pub(super) fn changes_reading(name: &str, value: &str) -> bool {
+pub fn changes_reading(name: &str, value: &str) -> bool {
     match name {
         "standard_conforming_strings" => value != "on",
         "client_encoding" => !ascii_safe(value),
