@@ -37,13 +37,8 @@ password = "md568e256fda3a5bc363bebdce506974683"
 
 fn database(gateway: &Gateway) -> Arc<Database> {
     let key = (BackendName::new("warehouse"), DatabaseName::new("postgres"));
-    Arc::clone(
-        &gateway
-            .realm()
-            .databases
-            .get(&key)
-            .expect("the database is configured"),
-    )
+    let realm = gateway.realm();
+    Arc::clone(realm.databases.get(&key).expect("the database is configured"))
 }
 
 fn rows(gateway: &Arc<Gateway>, text: &str) -> Result<Vec<String>, String> {
