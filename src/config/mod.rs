@@ -30,8 +30,8 @@ pub use mistake::Mistake;
 pub use password::Password;
 pub use secrets::Pem;
 pub use sections::{
-    Backend, BackendKind, Cache, CacheWhat, Config, Http, Listen, ListenTls, Log, LogFormat, LogLevel, Login,
-    Quota, TcpKeepalive, Team, TlsMode, User,
+    Backend, BackendKind, Cache, CacheWhat, Config, Control, Http, Listen, ListenTls, Log, LogFormat,
+    LogLevel, Login, Quota, TcpKeepalive, Team, TlsMode, User,
 };
 
 use toml::de::DeTable;

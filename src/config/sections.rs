@@ -164,7 +164,7 @@ section! {
             elsewhere(&["default_pool_size", "max_db_connections", "pool_size", "max_user_connections"]);
         /// The login for the gateway's own questions: the catalog's tables, views and functions. It needs no
         /// rights on data.
-        pub control: Login => required("{ user = \"tollgate\", password = { file = \"control.secret\" } }"), restart(),
+        pub control: Control => required("{ user = \"tollgate\", password = { file = \"control.secret\" } }"),
             elsewhere(&["auth_user", "user", "password"]);
         /// How long a query waits for a connection before it fails with SQLSTATE 53300.
         pub checkout_timeout: Duration => default("30s"), within(0, DAY), zero("it fails at once"),
@@ -190,6 +190,17 @@ section! {
         /// Finds out that the server's machine is gone.
         pub tcp_keepalive: TcpKeepalive => default("{}"),
             elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);
+    }
+}
+
+section! {
+    /// The gateway's own login at a backend.
+    pub struct Control {
+        /// The role's name at the backend.
+        pub user: String => required("tollgate"), restart(), elsewhere(&["role", "username", "name"]);
+        /// The role's password.
+        pub password: Option<Secret<String>> =>
+            absent("none: the server trusts the connection", "{ file = \"control.secret\" }"), shown(), restart();
     }
 }
 
