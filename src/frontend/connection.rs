@@ -10,10 +10,11 @@ use socket2::SockRef;
 use crate::backend::ServerKey;
 use crate::config;
 use crate::pipeline::{
-    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, changes_reading, keepalive,
+    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, Team, changes_reading,
+    keepalive,
 };
 use crate::pool::CheckoutError;
-use crate::session::StartupRequest;
+use crate::session::{Settings, StartupRequest};
 use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
 use crate::types::{DatabaseName, UserName};
 use crate::wire::{self, TransactionStatus};
@@ -126,21 +127,21 @@ impl Frontend {
             database: name,
             user: Arc::clone(&team.login),
         };
-        let mut identity = Identity {
+        let greeting = self.greeting(&key, &team, &request.settings).await?;
+        let reads_differently = greeting
+            .parameters
+            .iter()
+            .any(|(name, value)| changes_reading(name, value));
+        let identity = Identity {
             user: UserName::new(request.user.as_str()),
             team,
             database,
             key,
-            default_search_path: "".into(),
+            default_search_path: Arc::clone(&greeting.search_path),
+            greeting: Arc::clone(&greeting),
             startup: request.settings.clone(),
-            reads_differently: false,
+            reads_differently,
         };
-        let greeting = self.greeting(&identity).await?;
-        identity.default_search_path = Arc::clone(&greeting.search_path);
-        identity.reads_differently = greeting
-            .parameters
-            .iter()
-            .any(|(name, value)| changes_reading(name, value));
         wire::authentication_ok(&mut door.outbox);
         for (name, value) in &greeting.parameters {
             let value = if name == "application_name" {
@@ -155,16 +156,21 @@ impl Frontend {
 
     /// What the backend tells a session with these settings at login; asked once for each combination, and then again
     /// only after a reload. A setting that the backend refuses is refused here.
-    async fn greeting(&self, identity: &Identity) -> Result<Arc<Greeting>, LoginError> {
-        let settings = identity.startup.without("application_name");
+    async fn greeting(
+        &self,
+        key: &ServerKey,
+        team: &Team,
+        startup: &Settings,
+    ) -> Result<Arc<Greeting>, LoginError> {
+        let settings = startup.without("application_name");
         let mut form = Vec::new();
         settings.encode_into(&mut form);
-        if let Some(known) = self.gateway.greeting(&identity.key, &form) {
+        if let Some(known) = self.gateway.greeting(key, &form) {
             return Ok(known);
         }
-        let backend = &identity.team.backend;
+        let backend = &team.backend;
         let patience = backend.checkout_timeout();
-        let checkout = backend.pool.checkout(&identity.key, patience).await;
+        let checkout = backend.pool.checkout(key, patience).await;
         let mut lease = checkout.map_err(|error| match error {
             CheckoutError::Timeout(patience) => ServeError::Busy {
                 backend: backend.name.clone(),
@@ -180,8 +186,7 @@ impl Frontend {
         if let Some(proof) = lease.at_rest() {
             lease.give_back(proof, Instant::now());
         }
-        self.gateway
-            .note_greeting(&identity.key, form, Arc::clone(&greeting));
+        self.gateway.note_greeting(key, form, Arc::clone(&greeting));
         Ok(greeting)
     }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::facts::Form;
+use super::gateway::Greeting;
 use super::observe::Observer;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
@@ -14,13 +15,13 @@ use super::settle::{Aftermath, NAMED_STATEMENT, changed_settings, pin_word, take
 use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::policy::{Catalog, Invalidation};
 use crate::session::Settings;
-use crate::sql::PinReason;
+use crate::sql::{PinReason, SettingChange};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{QuotaRefused, RequestEnd, SessionPinned};
 use crate::wire::TransactionStatus;
 
-/// The error class of a statement that the server did not even begin.
-const NOT_BEGUN: &[u8] = b"42";
+/// Errors of a statement that the server did not even begin: syntax, and statements and portals that do not exist.
+const NOT_BEGUN: [[u8; 5]; 3] = [*b"42601", *b"26000", *b"34000"];
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The backend has answered everything.
@@ -114,6 +115,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
+    /// Parameters whose values are to be told to the client instead of the backend's: a RESET goes back to what the session
+    /// began with, which the backend does not know of before the next request.
+    pub(super) fn told_parameters(&self, aftermath: &Aftermath) -> Option<Arc<Greeting>> {
+        match &aftermath.setting {
+            Some(
+                SettingChange::Reset { .. }
+                | SettingChange::ResetAll
+                | SettingChange::Set { value: None, .. },
+            ) => Some(Arc::clone(&self.identity.greeting)),
+            Some(SettingChange::Set { .. } | SettingChange::SetLocal { .. } | SettingChange::Show { .. })
+            | None => None,
+        }
+    }
+
     /// What the backend reported on the way.
     fn note_parameters(&mut self, observer: &mut Observer) {
         for (name, value) in observer.parameters.drain(..) {
@@ -142,9 +157,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn note_pin(&mut self, aftermath: &Aftermath, observer: &Observer) {
         let Some(reason) = aftermath.pin else { return };
         // a statement that was refused before it began left nothing
-        let not_begun =
-            observer.error.is_some_and(|code| code.starts_with(NOT_BEGUN)) && aftermath.stale.len() <= 1;
-        if not_begun && observer.rows == 0 && observer.confirmed.is_empty() && self.pin.is_none() {
+        let not_begun = observer.error.is_some_and(|code| NOT_BEGUN.contains(&code));
+        if not_begun && observer.rows == 0 && observer.completions == 0 && self.pin.is_none() {
             return;
         }
         self.pin_for(reason);

@@ -95,7 +95,7 @@ impl Facts {
         let (Some(backslash), false) = (backslash, facts.unknown) else {
             facts.unknown = true;
             facts.foreign = 1;
-            facts.names_statement = request.frames.iter().any(|frame| frame.tag == FrontendTag::Parse);
+            facts.note_unread(request, bytes);
             return Ok(facts);
         };
         if let [
@@ -127,6 +127,31 @@ impl Facts {
         let mut facts = series.facts;
         facts.form = portal_form(request, bytes).map_or(Form::Series, Form::Portal);
         Ok(facts)
+    }
+
+    /// What matters of messages that cannot be read: whose unnamed statement they mean.
+    fn note_unread(&mut self, request: &Request, bytes: &[u8]) {
+        for frame in &request.frames {
+            match frame.tag {
+                FrontendTag::Parse => {
+                    // the name comes first; where it has not come yet it may be either
+                    let first = bytes.get(frame.start + 5);
+                    self.parses_unnamed |= first.is_none_or(|byte| *byte == 0);
+                    self.names_statement |= first.is_none_or(|byte| *byte != 0);
+                }
+                FrontendTag::Bind | FrontendTag::Describe => self.needs_unnamed |= !self.parses_unnamed,
+                FrontendTag::Query
+                | FrontendTag::Execute
+                | FrontendTag::Close
+                | FrontendTag::Flush
+                | FrontendTag::Sync
+                | FrontendTag::FunctionCall
+                | FrontendTag::CopyData
+                | FrontendTag::CopyDone
+                | FrontendTag::CopyFail
+                | FrontendTag::Terminate => {}
+            }
+        }
     }
 
     /// Every statement that runs.

@@ -1,9 +1,11 @@
 //! What a relay learns from the replies that pass: how many rows, which error, what was confirmed, what to keep.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::gateway::Greeting;
 use super::sessions::SessionCard;
 use crate::backend::{Fate, Piece};
 use crate::cache::Fill;
@@ -52,6 +54,8 @@ pub(super) struct Observer {
     pub(super) row_description: Option<Bytes>,
     /// The CommandComplete, while an answer is collected.
     pub(super) command_complete: Option<Bytes>,
+    /// Statements that completed.
+    pub(super) completions: u64,
     /// Rows.
     pub(super) rows: u64,
     /// Bytes, of every reply.
@@ -64,6 +68,8 @@ pub(super) struct Observer {
     pub(super) deallocated: bool,
     /// `DISCARD ALL` succeeded: the backend's session is as new.
     pub(super) discarded: bool,
+    /// Parameters that the client is told as they were at its greeting.
+    pub(super) told: Option<Arc<Greeting>>,
     /// ParameterStatus that came, name and value.
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
@@ -127,12 +133,7 @@ impl Observer {
                 self.confirmed.extend(self.awaited.pop_front());
             }
             b'E' if piece.head => return self.see_error(bytes, card),
-            b'S' => {
-                if let Ok((name, value)) = wire::parameter_status(bytes) {
-                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                    self.parameters.push((text(name), text(value)));
-                }
-            }
+            b'S' => return self.see_parameter(bytes),
             // a notice is not kept, so an answer that came with one is not either
             b's' | b'I' | b'H' | b'N' => self.partial = true,
             b'G' => {
@@ -144,8 +145,31 @@ impl Observer {
         Seen::Relay
     }
 
+    fn see_parameter(&mut self, bytes: &[u8]) -> Seen {
+        let Ok((name, value)) = wire::parameter_status(bytes) else {
+            return Seen::Relay;
+        };
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (name, value) = (text(name), text(value));
+        let told = self
+            .told
+            .as_ref()
+            .and_then(|greeting| greeting.parameters.get(&name));
+        let seen = match told {
+            Some(told) if *told != value => {
+                let mut frame = BytesMut::new();
+                wire::parameter_status_frame(&name, told, &mut frame);
+                Seen::Replace(frame.freeze())
+            }
+            Some(_) | None => Seen::Relay,
+        };
+        self.parameters.push((name, value));
+        seen
+    }
+
     fn see_completion(&mut self, piece: &Piece, bytes: &[u8]) {
         self.copying_in = false;
+        self.completions += 1;
         let tag = wire::command_tag(bytes);
         self.discarded |= tag == b"DISCARD ALL";
         self.deallocated |= tag.starts_with(b"DEALLOCATE") || tag.starts_with(b"DISCARD");

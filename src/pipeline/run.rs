@@ -181,6 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             observer.fill = Some(collecting.fill);
             collecting.catalog
         });
+        observer.told = self.told_parameters(&aftermath);
         observer.time_exceeded = limit.map(|limit| self.time_exceeded(limit));
         let Binding::Held(lease) = &mut self.binding else {
             return Err(Over::Client);
@@ -194,6 +195,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Facts::note_sent(request, bytes, lease);
             request.len
         };
+        if facts.unknown && facts.parses_unnamed {
+            // its text was not read, so it cannot be prepared elsewhere; the session is pinned
+            self.statements.note_closed(b"");
+        }
         observer.awaited = facts.confirmations;
         self.card.note_running(lease.cancel_target().clone());
         let began = Instant::now();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::error::ServeError;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Greeting};
 use super::realm::{Database, Team};
 use super::sessions::SessionCard;
 use super::writes::Writes;
@@ -39,6 +39,8 @@ pub struct Identity {
     pub key: ServerKey,
     /// The search path that its login has by itself.
     pub default_search_path: Arc<str>,
+    /// What it was greeted with.
+    pub greeting: Arc<Greeting>,
     /// Settings of the start-up packet, which RESET goes back to.
     pub startup: Settings,
     /// The backend's login reads text by other rules than the gateway's.
