@@ -98,7 +98,6 @@ impl Connector {
         let parameters = [
             ("user", &*key.user),
             ("database", key.database.as_str()),
-            ("application_name", "tollgate"),
             ("client_encoding", "UTF8"),
         ];
         wire::startup_message(parameters, &mut out);

@@ -56,6 +56,17 @@ impl SqlState {
     /// `XX000`: a bug.
     pub const INTERNAL_ERROR: Self = Self("XX000");
 
+    /// The code that a server answers to a setting it does not take, if `code` is one of those.
+    pub fn of_setting(code: &str) -> Option<Self> {
+        [
+            Self::INVALID_PARAMETER_VALUE,
+            Self::UNDEFINED_OBJECT,
+            Self::INSUFFICIENT_PRIVILEGE,
+        ]
+        .into_iter()
+        .find(|known| known.0 == code)
+    }
+
     /// The five characters.
     pub fn as_str(self) -> &'static str {
         self.0

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use socket2::SockRef;
 
-use crate::backend::ServerKey;
+use crate::backend::{BackendError, ServerKey};
 use crate::config;
+use crate::error::SqlState;
 use crate::pipeline::{
     Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, Team, changes_reading,
     keepalive,
@@ -178,7 +179,7 @@ impl Frontend {
             },
             CheckoutError::Connect(error) => ServeError::Unavailable(error),
         })?;
-        lease.restore(&settings).await.map_err(ServeError::Unavailable)?;
+        lease.restore(&settings).await.map_err(refused_setting)?;
         let greeting = Arc::new(Greeting {
             parameters: lease.parameters().clone(),
             search_path: Arc::clone(lease.default_search_path()),
@@ -271,6 +272,19 @@ impl Frontend {
         }
         .emit(&self.gateway.metrics);
     }
+}
+
+/// A setting of the start-up packet that the backend does not take is refused in the backend's own words.
+fn refused_setting(error: BackendError) -> LoginError {
+    if let BackendError::Refused { code, message } = &error
+        && let Some(code) = SqlState::of_setting(code)
+    {
+        return LoginError::Setting {
+            code,
+            message: message.clone(),
+        };
+    }
+    ServeError::Unavailable(error).into()
 }
 
 /// Sets what every client's socket has; false when the client is gone already.

@@ -45,6 +45,8 @@ pub(super) enum LoginError {
     NoTeam(String),
     #[error("permission denied for database \"tollgate\"")]
     NotAdmin,
+    #[error("{message}")]
+    Setting { code: SqlState, message: String },
     #[error(transparent)]
     Backend(#[from] crate::pipeline::ServeError),
     /// The client is gone; there is nobody to tell.
@@ -64,6 +66,7 @@ impl ClientError for LoginError {
             Self::Draining => SqlState::CANNOT_CONNECT_NOW,
             Self::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             Self::NotAdmin => SqlState::INSUFFICIENT_PRIVILEGE,
+            Self::Setting { code, .. } => *code,
             Self::Backend(error) => error.sqlstate(),
         }
     }
@@ -89,6 +92,7 @@ impl ClientError for LoginError {
             | Self::NoDatabase(_)
             | Self::NoTeam(_)
             | Self::NotAdmin
+            | Self::Setting { .. }
             | Self::Gone(_) => None,
         }
     }
@@ -107,6 +111,7 @@ impl ClientError for LoginError {
             | Self::Timeout
             | Self::Draining
             | Self::NoDatabase(_)
+            | Self::Setting { .. }
             | Self::Gone(_) => None,
         }
     }
@@ -125,6 +130,7 @@ impl LoginError {
             | Self::TlsRequired
             | Self::NoDatabase(_)
             | Self::NoTeam(_)
+            | Self::Setting { .. }
             | Self::NotAdmin => LoginOutcome::NotAllowed,
             Self::Full(_) => LoginOutcome::Limit,
             Self::Timeout => LoginOutcome::Timeout,

@@ -14,7 +14,7 @@ use super::session::{Binding, Session, changes_reading};
 use super::settle::{Aftermath, NAMED_STATEMENT, changed_settings, pin_word, take_over};
 use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::policy::{Catalog, Invalidation};
-use crate::session::Settings;
+use crate::session::{SettingValue, Settings};
 use crate::sql::{PinReason, SettingChange};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{QuotaRefused, RequestEnd, SessionPinned};
@@ -117,13 +117,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Parameters whose values are to be told to the client instead of the backend's: a RESET goes back to what the session
     /// began with, which the backend does not know of before the next request.
-    pub(super) fn told_parameters(&self, aftermath: &Aftermath) -> Option<Arc<Greeting>> {
+    pub(super) fn told_parameters(&self, aftermath: &Aftermath) -> Option<Greeting> {
         match &aftermath.setting {
             Some(
                 SettingChange::Reset { .. }
                 | SettingChange::ResetAll
                 | SettingChange::Set { value: None, .. },
-            ) => Some(Arc::clone(&self.identity.greeting)),
+            ) => {
+                let Greeting {
+                    parameters,
+                    search_path,
+                } = &*self.identity.greeting;
+                let mut parameters = parameters.clone();
+                let name = match self.identity.startup.value("application_name") {
+                    Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => name.to_string(),
+                    None => String::new(),
+                };
+                parameters.insert("application_name".to_owned(), name);
+                Some(Greeting {
+                    parameters,
+                    search_path: Arc::clone(search_path),
+                })
+            }
             Some(SettingChange::Set { .. } | SettingChange::SetLocal { .. } | SettingChange::Show { .. })
             | None => None,
         }

@@ -1,7 +1,6 @@
 //! What a relay learns from the replies that pass: how many rows, which error, what was confirmed, what to keep.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -69,7 +68,7 @@ pub(super) struct Observer {
     /// `DISCARD ALL` succeeded: the backend's session is as new.
     pub(super) discarded: bool,
     /// Parameters that the client is told as they were at its greeting.
-    pub(super) told: Option<Arc<Greeting>>,
+    pub(super) told: Option<Greeting>,
     /// ParameterStatus that came, name and value.
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
