@@ -34,6 +34,18 @@ pub(super) enum Confirmation {
     Nothing,
 }
 
+/// A COPY from the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum CopyIn {
+    /// None, or answered.
+    #[default]
+    None,
+    /// The backend reads what the client sends.
+    Reading,
+    /// The client has sent everything.
+    Ended,
+}
+
 /// What a request's replies told.
 #[derive(Debug, Default)]
 #[expect(
@@ -72,7 +84,7 @@ pub(super) struct Observer {
     /// ParameterStatus that came, name and value.
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
-    copying_in: bool,
+    copy_in: CopyIn,
     /// The answer is not whole: a portal was suspended, rows were copied, several statements ran.
     partial: bool,
 }
@@ -93,12 +105,25 @@ impl Observer {
 
     /// Whether the backend reads COPY data.
     pub(super) fn copying_in(&self) -> bool {
-        self.copying_in
+        self.copy_in == CopyIn::Reading
+    }
+
+    /// Whether the client has ended its COPY in the extended protocol, and the backend says nothing to it before it is made
+    /// to: by a Sync, or whatever comes.
+    pub(super) fn copy_in_unanswered(&self) -> bool {
+        self.extended && self.copy_in == CopyIn::Ended
     }
 
     /// The client ended its COPY.
     pub(super) fn copy_in_ends(&mut self) {
-        self.copying_in = false;
+        if self.copy_in == CopyIn::Reading {
+            self.copy_in = CopyIn::Ended;
+        }
+    }
+
+    /// The client has asked for the answer to its COPY.
+    pub(super) fn copy_in_is_due(&mut self) {
+        self.copy_in = CopyIn::None;
     }
 
     /// Whether the answer is being collected.
@@ -137,7 +162,7 @@ impl Observer {
             b's' | b'I' | b'H' | b'N' => self.partial = true,
             b'G' => {
                 self.partial = true;
-                self.copying_in = true;
+                self.copy_in = CopyIn::Reading;
             }
             _ => {}
         }
@@ -167,7 +192,7 @@ impl Observer {
     }
 
     fn see_completion(&mut self, piece: &Piece, bytes: &[u8]) {
-        self.copying_in = false;
+        self.copy_in = CopyIn::None;
         self.completions += 1;
         let tag = wire::command_tag(bytes);
         self.discarded |= tag == b"DISCARD ALL";
@@ -180,7 +205,7 @@ impl Observer {
 
     fn see_error(&mut self, bytes: &[u8], card: &SessionCard) -> Seen {
         let fields = wire::ErrorFields::of(bytes);
-        self.copying_in = false;
+        self.copy_in = CopyIn::None;
         self.awaited.clear();
         self.fill = None;
         self.fatal |= matches!(fields.severity, b"FATAL" | b"PANIC");

@@ -231,6 +231,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
                     }
                 }
                 FrontendTag::Flush if self.observer.copying_in() && rest.len() >= header.len => {}
+                // the backend keeps its answer to the COPY back until something makes it send it
+                FrontendTag::Sync | FrontendTag::Flush
+                    if self.observer.copy_in_unanswered() && rest.len() >= header.len =>
+                {
+                    if tag == FrontendTag::Sync {
+                        self.backend.note_sent(Asked::Sync, Asker::Client);
+                        self.observer.copy_in_is_due();
+                    }
+                }
+                FrontendTag::Query
+                | FrontendTag::Parse
+                | FrontendTag::Bind
+                | FrontendTag::Describe
+                | FrontendTag::Execute
+                | FrontendTag::Close
+                | FrontendTag::FunctionCall
+                    if self.observer.copy_in_unanswered() =>
+                {
+                    // the next request of the same series, which the answer comes with
+                    self.answered = false;
+                    break;
+                }
                 FrontendTag::CopyDone
                 | FrontendTag::CopyFail
                 | FrontendTag::Sync
