@@ -20,9 +20,10 @@ test: cargo ## install what the tests need, check format and lints, run every te
 	@$(CARGO) clippy --all-targets -- -D warnings
 	@$(CARGO) test
 
-bench: cargo ## compare with PgBouncer and with PostgreSQL itself, side by side
+bench: cargo ## compare with PgBouncer and with PostgreSQL itself, side by side; pass flags by ARGS="--help"
 	@docker/standin/install.sh --compiler --pgbouncer
-	@$(CARGO) bench --bench side_by_side
+	@$(CARGO) bench --bench analyze
+	@$(CARGO) bench --bench side_by_side -- $(ARGS)
 
 lint: cargo ## check format and lints
 	@$(CARGO) fmt --check
