@@ -23,9 +23,19 @@ const ENTRY_BYTES: usize = 340;
 /// A thread keeps at most this much room for shapes.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// Shapes that a thread has at hand without asking the store; a power of two.
+const RECENT: usize = 64;
+/// The longest of them.
+const RECENT_BYTES: usize = 1024;
+
+/// A shape and its facts.
+type Recent = Option<(Arc<[u8]>, Arc<Statement>)>;
+
 thread_local! {
     /// The shape of the text at hand.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Shapes seen last and their facts, which depend on nothing else. One place for each hash.
+    static RECENTLY: RefCell<[Recent; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
 }
 
 /// The facts of a text's statements. Cheap to clone.
@@ -130,6 +140,37 @@ fn weight(statement: &Statement) -> usize {
             .sum::<usize>()
 }
 
+/// The facts of a shape that this thread saw a short while ago.
+fn recent(shape: &[u8]) -> Option<Arc<Statement>> {
+    RECENTLY.with_borrow(|recently| match recently.get(place(shape)) {
+        Some(Some((known, statement))) if **known == *shape => Some(Arc::clone(statement)),
+        _ => None,
+    })
+}
+
+fn remember(shape: &[u8], statement: &Arc<Statement>) {
+    if shape.len() > RECENT_BYTES {
+        return;
+    }
+    RECENTLY.with_borrow_mut(|recently| {
+        if let Some(place) = recently.get_mut(place(shape)) {
+            *place = Some((Arc::from(shape), Arc::clone(statement)));
+        }
+    });
+}
+
+/// A cheap hash: shapes that share a place take turns, which costs a question to the store and nothing else.
+fn place(shape: &[u8]) -> usize {
+    let (words, rest) = shape.as_chunks::<8>();
+    let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    let hash = words.iter().fold(shape.len() as u64, |hash, word| {
+        mix(hash, u64::from_le_bytes(*word))
+    });
+    let hash = rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)));
+    // the product's upper bits are the mixed ones
+    usize::try_from(hash >> 58).unwrap_or(0) % RECENT
+}
+
 fn saturated(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
@@ -177,7 +218,11 @@ impl Analyzer {
             shape.clear();
             let survey = survey(text, backslash, shape);
             let analysis = if survey.single && !shape.is_empty() {
-                let known = self.shapes.get(shape.as_slice());
+                let known = recent(shape).or_else(|| {
+                    let statement = self.shapes.get(shape.as_slice())?;
+                    remember(shape, &statement);
+                    Some(statement)
+                });
                 known.map(|statement| Analysis {
                     statements: Statements::One(Located {
                         span: survey.span.clone(),
