@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use crate::wire;
 const MAX_LOGIN_FRAME: usize = 64 * 1024;
 
 /// What connections of one backend are told apart by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerKey {
     /// The backend.
     pub backend: BackendName,
@@ -34,6 +35,13 @@ pub struct ServerKey {
     pub database: DatabaseName,
     /// Whom the gateway logs in as.
     pub user: Arc<str>,
+}
+
+impl Hash for ServerKey {
+    /// The role tells nearly all keys of a pool apart: it is for one backend, and each team has a role of its own.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.user.hash(state);
+    }
 }
 
 impl fmt::Display for ServerKey {
@@ -91,7 +99,7 @@ impl Connector {
         self.route.load_full()
     }
 
-    async fn open(&self, key: &ServerKey, route: &Route) -> Result<Connection, BackendError> {
+    async fn open(&self, key: &ServerKey, route: &Route) -> Result<Box<Connection>, BackendError> {
         let mut stream =
             Transport::connect(&route.address, route.tls.as_ref(), route.keepalive.as_ref()).await?;
         let mut out = BytesMut::new();
@@ -151,13 +159,13 @@ impl Connector {
             key: key_of_cancel,
             gate: Arc::new(CancelGate::default()),
         };
-        let mut connection = Connection::new(LoggedIn {
+        let mut connection = Box::new(Connection::new(LoggedIn {
             stream,
             received,
             parameters: reported,
             cancel,
             registered,
-        });
+        }));
         connection.learn_search_path().await?;
         Ok(connection)
     }
@@ -165,18 +173,19 @@ impl Connector {
 
 impl Connect for Connector {
     type Key = ServerKey;
-    type Connection = Connection;
+    // boxed: a lease changes hands several times per request
+    type Connection = Box<Connection>;
     type AtRest = AtRest;
     type Error = BackendError;
 
-    async fn connect(&self, key: &ServerKey) -> Result<Connection, BackendError> {
+    async fn connect(&self, key: &ServerKey) -> Result<Box<Connection>, BackendError> {
         let route = self.route.load_full();
         tokio::time::timeout(route.connect_timeout, self.open(key, &route))
             .await
             .map_err(|_| BackendError::Slow(route.connect_timeout))?
     }
 
-    fn quiet(connection: &mut Connection) -> bool {
+    fn quiet(connection: &mut Box<Connection>) -> bool {
         connection.is_quiet()
     }
 }

@@ -15,6 +15,7 @@ use super::error::BackendError;
 use super::replies::{Asked, Asker, Fate, Replies, at_rest};
 use super::servers::{Registered, ServerCard};
 use super::transport::Transport;
+use crate::pool::Home;
 use crate::session::Settings;
 use crate::wire::{self, ErrorFields, MAX_FRAME, TransactionStatus};
 
@@ -30,7 +31,7 @@ const OWN_STATEMENT: Duration = Duration::from_secs(30);
 /// Evidence that a connection owes nothing, is in no transaction, and has no cancel request on its way to it.
 pub struct AtRest(());
 
-/// A frame, or a part of a long one, at the front of what was received. It lies in the buffer at `start..end`.
+/// A frame, a part of a long one, or several rows, at the front of what was received. It lies in the buffer at `start..end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// The frame's tag.
@@ -39,8 +40,8 @@ pub struct Piece {
     pub start: usize,
     /// Where it ends.
     pub end: usize,
-    /// Whether it has the frame's first byte.
-    pub head: bool,
+    /// How many frames begin in it: none in the rest of a long one, several in a run of rows.
+    pub heads: u64,
     /// Whether it is a whole frame.
     pub whole: bool,
     /// Who it is for.
@@ -69,8 +70,10 @@ pub struct Connection {
     settings: Option<Settings>,
     parameters: BTreeMap<String, String>,
     search_path: Arc<str>,
-    cancel: CancelTarget,
+    cancel: Arc<CancelTarget>,
     registered: Registered,
+    /// The thread whose reactor watches the socket.
+    home: Home,
 }
 
 /// What login found out.
@@ -95,8 +98,9 @@ impl Connection {
             settings: Some(Settings::default()),
             parameters: login.parameters,
             search_path: "".into(),
-            cancel: login.cancel,
+            cancel: Arc::new(login.cancel),
             registered: login.registered,
+            home: Home::here(),
         }
     }
 
@@ -111,7 +115,7 @@ impl Connection {
     }
 
     /// How to cancel what it runs.
-    pub fn cancel_target(&self) -> &CancelTarget {
+    pub fn cancel_target(&self) -> &Arc<CancelTarget> {
         &self.cancel
     }
 
@@ -210,7 +214,7 @@ impl Connection {
                 tag,
                 start,
                 end: start + len,
-                head: false,
+                heads: 0,
                 whole: false,
                 fate,
             }));
@@ -226,7 +230,11 @@ impl Connection {
             self.status = wire::ready_status(waiting)?;
         }
         let fate = self.replies.seen(header.tag)?;
-        let len = header.len.min(waiting.len());
+        let (len, heads) = if whole && header.tag == b'D' {
+            rows(waiting)
+        } else {
+            (header.len.min(waiting.len()), 1)
+        };
         self.passing = (!whole).then(|| Passing {
             tag: header.tag,
             left: header.len - len,
@@ -237,7 +245,7 @@ impl Connection {
             tag: header.tag,
             start,
             end: start + len,
-            head: true,
+            heads,
             whole,
             fate,
         }))
@@ -296,8 +304,14 @@ impl Connection {
             .map_err(BackendError::Lost)
     }
 
-    /// Whether nothing came while nobody used it. Does not wait.
+    /// Whether nothing came while nobody used it. Does not wait. A socket that another thread's reactor watches is
+    /// moved to this one's: else each of its events would wake two threads.
     pub(super) fn is_quiet(&mut self) -> bool {
+        let here = Home::here();
+        if self.home != here && self.stream.moves() {
+            self.home = here;
+            return self.received.is_empty() && self.stream.move_here().is_ok_and(|quiet| quiet);
+        }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.received.is_empty() && self.poll_receive(&mut cx).is_pending()
     }
@@ -424,6 +438,20 @@ impl Drop for Connection {
     }
 }
 
+/// Bytes and number of the whole rows at the front of `waiting`, which are dealt with together.
+fn rows(waiting: &[u8]) -> (usize, u64) {
+    let (mut len, mut count) = (0, 0);
+    while let Some(rest) = waiting.get(len..)
+        && let Ok(Some(header)) = wire::header(rest, MAX_FRAME)
+        && header.tag == b'D'
+        && header.len <= rest.len()
+    {
+        len += header.len;
+        count += 1;
+    }
+    (len, count)
+}
+
 /// Rows and COPY data are never looked into and pass in parts.
 fn passes(tag: u8) -> bool {
     matches!(tag, b'D' | b'd')
@@ -449,5 +477,25 @@ pub(super) fn refusal(frame: &[u8]) -> BackendError {
     BackendError::Refused {
         code: String::from_utf8_lossy(fields.code).into_owned(),
         message: String::from_utf8_lossy(fields.message).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_rows_ends_before_what_is_not_a_whole_row() {
+        let row = b"D\0\0\0\x06\0\0";
+        for (bytes, run) in [
+            (row.to_vec(), (7, 1)),
+            ([row, &row[..]].concat(), (14, 2)),
+            ([row, &row[..6]].concat(), (7, 1)),
+            ([row, &row[..3]].concat(), (7, 1)),
+            ([row, &b"C\0\0\0\x05\0"[..], row].concat(), (7, 1)),
+            ([row, &b"D\0\0\0\x03"[..]].concat(), (7, 1)),
+        ] {
+            assert_eq!(rows(&bytes), run, "{bytes:?}");
+        }
     }
 }

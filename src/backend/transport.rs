@@ -1,6 +1,7 @@
 //! The bytes' way to a backend: TCP, a Unix socket, or TLS over either.
 
 use std::io;
+use std::mem::{self, MaybeUninit};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,6 +28,8 @@ pub enum Transport {
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Closed: it could not be moved to another thread.
+    Lost,
 }
 
 impl Transport {
@@ -86,9 +89,40 @@ impl Transport {
     /// Whether nobody can listen: TLS, or a socket of this machine.
     pub fn protected(&self) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Tcp(_) | Self::Lost => false,
             Self::Unix(_) | Self::Tls(_) => true,
         }
+    }
+
+    /// Whether [`Self::move_here`] can move it. TLS stays where it began: its stream cannot be taken apart.
+    pub(super) fn moves(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(_) | Self::Lost => false,
+        }
+    }
+
+    /// Lets the reactor of the current thread watch the socket. True where nothing came for it that was not read.
+    ///
+    /// # Errors
+    ///
+    /// The reactor cannot take it; the socket is closed then.
+    pub(super) fn move_here(&mut self) -> io::Result<bool> {
+        let (moved, quiet) = match mem::replace(self, Self::Lost) {
+            Self::Tcp(stream) => {
+                let stream = stream.into_std()?;
+                let quiet = is_quiet(&SockRef::from(&stream));
+                (Self::Tcp(TcpStream::from_std(stream)?), quiet)
+            }
+            Self::Unix(stream) => {
+                let stream = stream.into_std()?;
+                let quiet = is_quiet(&SockRef::from(&stream));
+                (Self::Unix(UnixStream::from_std(stream)?), quiet)
+            }
+            other @ (Self::Tls(_) | Self::Lost) => (other, true),
+        };
+        *self = moved;
+        Ok(quiet)
     }
 
     /// Writes what fits now, without waiting; for a farewell.
@@ -97,9 +131,17 @@ impl Transport {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
             // the peer takes the closed socket for the farewell
-            Self::Tls(_) => Ok(0),
+            Self::Tls(_) | Self::Lost => Ok(0),
         }
     }
+}
+
+/// Whether nothing waits to be read, not even the end of the stream. A new registration does not know that yet.
+fn is_quiet(socket: &SockRef<'_>) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    socket
+        .peek(&mut byte)
+        .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl AsyncRead for Transport {
@@ -108,6 +150,7 @@ impl AsyncRead for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -118,6 +161,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -126,6 +170,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -134,6 +179,45 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_socket_goes_on_at_another_threads_reactor() {
+        for (sent, quiet) in [(&b""[..], true), (b"something", false)] {
+            let (there, here) = (runtime(), runtime());
+            let (mut peer, mut moved) = there.block_on(async {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (mut peer, _) = listener.accept().await.unwrap();
+                peer.write_all(sent).await.unwrap();
+                // once the socket is readable, what was sent has come
+                if !sent.is_empty() {
+                    stream.readable().await.unwrap();
+                }
+                (peer, Transport::Tcp(stream))
+            });
+            here.block_on(async { assert_eq!(moved.move_here().unwrap(), quiet) });
+            there.block_on(peer.write_all(b"!")).unwrap();
+            drop(there);
+            let mut received = vec![0; sent.len() + 1];
+            here.block_on(moved.read_exact(&mut received)).unwrap();
+            assert_eq!(received, [sent, b"!"].concat());
         }
     }
 }

@@ -87,11 +87,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.finish(story, RequestEnd::Failed { sqlstate, source });
             }
         }
-        self.release().await;
+        self.release(story.ended.unwrap_or_else(Instant::now)).await;
     }
 
     /// Gives the connection back, if nothing ties the session to it.
-    async fn release(&mut self) {
+    async fn release(&mut self, now: Instant) {
         let Binding::Held(lease) = &self.binding else {
             return;
         };
@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.unnamed_here = false;
         if let Some(proof) = lease.at_rest() {
             lease.card().used_by(0);
-            lease.give_back(proof, Instant::now());
+            lease.give_back(proof, now);
         }
     }
 

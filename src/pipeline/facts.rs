@@ -1,6 +1,7 @@
 //! What a request asks for, before anything is decided: its statements, in the order they run.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::observe::Confirmation;
 use crate::backend::{Asked, Asker, Connection};
@@ -155,17 +156,17 @@ impl Facts {
     }
 
     /// Every statement that runs.
-    pub(super) fn statements(&self) -> impl Iterator<Item = &Statement> {
+    pub(super) fn statements(&self) -> impl Iterator<Item = &Arc<Statement>> {
         self.runs
             .iter()
             .flat_map(Analysis::statements)
-            .map(|located| &*located.statement)
+            .map(|located| &located.statement)
     }
 
     /// The statement that runs, if it is exactly one and known.
-    pub(super) fn single(&self) -> Option<(&Analysis, &Statement)> {
+    pub(super) fn single(&self) -> Option<(&Analysis, &Arc<Statement>)> {
         match self.runs.as_slice() {
-            [run] if !self.unknown => run.single().map(|statement| (run, &**statement)),
+            [run] if !self.unknown => run.single().map(|statement| (run, statement)),
             _ => None,
         }
     }

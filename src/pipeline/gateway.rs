@@ -4,6 +4,7 @@
 //! it (pools, quotas, counters) is taken over.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -76,13 +77,20 @@ pub struct Verdicts {
     pub invalidation: Invalidation,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct VerdictKey {
     fingerprint: Fingerprint,
     scope: u32,
     generation: u64,
     what: CacheWhat,
     search_path: Arc<[Arc<str>]>,
+}
+
+impl Hash for VerdictKey {
+    /// The fingerprint tells nearly all keys apart.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
+    }
 }
 
 /// What a backend told at login, for sessions with the same login and settings.
@@ -233,6 +241,11 @@ impl Gateway {
         self.realm.load_full()
     }
 
+    /// Which answers are kept, now.
+    pub(super) fn what(&self) -> CacheWhat {
+        self.realm.load().config.cache.what
+    }
+
     /// What is decided of `statement`, remembered by its shape.
     pub fn verdicts(
         &self,
@@ -241,7 +254,7 @@ impl Gateway {
         catalog: &Catalog,
         search_path: &Arc<[Arc<str>]>,
     ) -> Arc<Verdicts> {
-        let what = self.realm.load().config.cache.what;
+        let what = self.what();
         let key = VerdictKey {
             fingerprint: statement.fingerprint,
             scope: database.scope,

@@ -121,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// Whether the answer may be kept, by what is known of the session and of the statement.
-    fn cacheable<'f>(&self, facts: &'f Facts) -> Result<Cacheable<'f>, &'static str> {
+    fn cacheable<'f>(&mut self, facts: &'f Facts) -> Result<Cacheable<'f>, &'static str> {
         if let Some(reason) = self.obstacle() {
             return Err(reason.as_str());
         }
@@ -142,8 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Err(BypassReason::NoCatalog.as_str());
         };
         let verdicts = self
-            .gateway
-            .verdicts(statement, database, &catalog, &self.search_path);
+            .judged
+            .verdicts(&self.gateway, statement, database, &catalog, &self.search_path);
         match &verdicts.cacheability {
             Cacheability::Bypass(reason) => Err(reason.as_str()),
             Cacheability::Cacheable(relations) => {

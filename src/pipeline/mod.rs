@@ -8,6 +8,7 @@ mod error;
 mod facts;
 mod gateway;
 mod listen_tls;
+mod judged;
 mod local;
 mod lookup;
 mod observe;

@@ -141,7 +141,7 @@ impl Observer {
         self.bytes += bytes.len() as u64;
         match piece.tag {
             b'D' => {
-                self.rows += u64::from(piece.head);
+                self.rows += piece.heads;
                 if let Some(fill) = &mut self.fill
                     && fill.push(bytes).is_err()
                 {
@@ -156,7 +156,7 @@ impl Observer {
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
                 self.confirmed.extend(self.awaited.pop_front());
             }
-            b'E' if piece.head => return self.see_error(bytes, card),
+            b'E' if piece.heads > 0 => return self.see_error(bytes, card),
             b'S' => return self.see_parameter(bytes),
             // a notice is not kept, so an answer that came with one is not either
             b's' | b'I' | b'H' | b'N' => self.partial = true,

@@ -65,24 +65,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
         if self.card.signals.unresponsive() {
             return Poll::Ready(RelayEnd::Unresponsive);
         }
+        // each direction goes on until it has to wait or has nothing to do; only what the client says meanwhile can give
+        // one of them more
         loop {
-            let mut progress = match self.upstream(cx) {
-                Ok(progress) => progress,
-                Err(error) => return Poll::Ready(self.backend_gone(error, cx)),
-            };
-            match self.downstream(cx) {
-                Ok(some) => progress |= some,
-                Err(end) => return Poll::Ready(end),
+            if let Err(error) = self.upstream(cx) {
+                return Poll::Ready(self.backend_gone(error, cx));
+            }
+            if let Err(end) = self.downstream(cx) {
+                return Poll::Ready(end);
             }
             if self.finished() {
                 return Poll::Ready(RelayEnd::Done);
             }
             match self.listen(cx) {
-                Ok(some) => progress |= some,
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
                 Err(end) => return Poll::Ready(end),
-            }
-            if !progress {
-                return Poll::Pending;
             }
         }
     }
@@ -96,16 +94,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
             && self.client.outbox().is_empty()
     }
 
-    /// Sends what is there for the backend.
-    fn upstream(&mut self, cx: &mut Context<'_>) -> Result<bool, BackendError> {
-        let mut progress = false;
+    /// Sends what is there for the backend, until it has to wait.
+    fn upstream(&mut self, cx: &mut Context<'_>) -> Result<(), BackendError> {
         while self.to_send > 0 || !self.backend.outgoing().is_empty() {
             let bytes = self.client.inbox().get(..self.to_send).unwrap_or_default();
             match self.backend.poll_send(bytes, cx) {
                 Poll::Ready(Ok(sent)) => {
                     self.client.consume(sent);
                     self.to_send -= sent;
-                    progress = true;
                     if self.to_send == 0 {
                         match self.backend.poll_flush(cx) {
                             Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -117,25 +113,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
                 Poll::Pending => break,
             }
         }
-        Ok(progress)
+        Ok(())
     }
 
-    /// Looks at what came from the backend, sends it on, and receives more.
-    fn downstream(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
-        let mut progress = false;
+    /// Looks at what came from the backend, sends it on, and receives more, until it has to wait.
+    fn downstream(&mut self, cx: &mut Context<'_>) -> Result<(), RelayEnd> {
         loop {
             if let Err(error) = self.scan() {
                 return Err(self.backend_gone(error, cx));
             }
-            progress |= self.send_window(cx)?;
+            self.send_window(cx)?;
             if !self.backend.wants_to_receive() || (self.answered && self.backend.replies().drained()) {
-                return Ok(progress);
+                return Ok(());
             }
             match self.backend.poll_receive(cx) {
                 Poll::Ready(Ok(0)) => return Err(self.backend_gone(BackendError::Closed, cx)),
-                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Err(self.backend_gone(error, cx)),
-                Poll::Pending => return Ok(progress),
+                Poll::Pending => return Ok(()),
             }
         }
     }
@@ -157,15 +152,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
         Ok(())
     }
 
-    fn send_window(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
-        let mut progress = false;
+    fn send_window(&mut self, cx: &mut Context<'_>) -> Result<(), RelayEnd> {
         while !self.backend.window().is_empty() || !self.client.outbox().is_empty() {
             match self.client.poll_send(self.backend.window(), cx) {
                 Poll::Ready(Ok(sent)) => {
                     self.backend.consume(sent);
-                    progress = true;
                     if self.backend.window().is_empty() && self.client.poll_flush(cx).is_pending() {
-                        return Ok(progress);
+                        break;
                     }
                 }
                 Poll::Ready(Err(_)) => return Err(RelayEnd::ClientGone),
@@ -175,20 +168,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
                         let window = self.backend.window().len();
                         self.client.outbox().extend_from_slice(self.backend.window());
                         self.backend.consume(window);
-                        return Ok(true);
                     }
-                    return Ok(progress);
+                    break;
                 }
             }
         }
-        Ok(progress)
+        Ok(())
     }
 
     /// Receives from the client: the rest of a long message, COPY data, or the end.
     fn listen(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
         let mut progress = false;
         if self.to_send == 0 {
-            progress |= self.take_copy_messages();
+            let answered = self.answered;
+            progress |= self.take_copy_messages() || self.answered != answered;
         }
         if self.client.inbox().len() >= READ_AHEAD {
             return Ok(progress);

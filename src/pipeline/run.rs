@@ -14,10 +14,10 @@ use super::relay::{Relay, RelayEnd};
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Over, Session};
 use super::settle::{Aftermath, take_over};
-use crate::backend::{Asked, Asker, BackendError};
+use crate::backend::{Asked, Asker, BackendError, Connector};
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
-use crate::pool::CheckoutError;
+use crate::pool::{CheckoutError, Lease};
 use crate::quota::{Permit, QueryTimeExceeded};
 use crate::session::{Ending, Request};
 use crate::telemetry::ErrorSource;
@@ -42,7 +42,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Err(Stopped::Interrupted(why)) => return self.interrupted(request, why, None, story),
         };
         let limit = permit.time_limit();
-        self.card.note_deadline(limit, Instant::now());
+        self.card.note_deadline(limit, story.began + story.queue_time);
         let collecting = match self.bind().await {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
             Err(Stopped::Refused(error)) => {
@@ -95,10 +95,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         let backend = Arc::clone(&self.identity.team.backend);
         let patience = backend.checkout_timeout();
+        if let Some(lease) = backend.pool.checkout_idle(&self.identity.key) {
+            backend.metrics.checkout(Duration::ZERO);
+            return self.hold(lease).await;
+        }
         let asked = Instant::now();
         self.card.note_waiting();
         let checkout = backend.pool.checkout(&self.identity.key, patience);
-        let mut lease = match Self::attend(&mut self.client, &self.card, checkout).await {
+        let lease = match Self::attend(&mut self.client, &self.card, checkout).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(CheckoutError::Timeout(patience))) => {
                 return Err(Stopped::Refused(ServeError::Busy {
@@ -119,6 +123,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             .emit(&backend.metrics);
         }
+        self.hold(lease).await
+    }
+
+    /// Makes `lease` the session's, with its settings.
+    async fn hold(&mut self, mut lease: Lease<Connector>) -> Result<(), Stopped> {
         if let Err(error) = lease.restore(&self.settings).await {
             return Err(Stopped::Refused(ServeError::Unavailable(error)));
         }
@@ -159,6 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let aftermath = Aftermath::of(
             &facts,
             &self.gateway,
+            &mut self.judged,
             &self.identity.database,
             &self.search_path,
             idle,
@@ -200,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
         }
         observer.awaited = facts.confirmations;
-        self.card.note_running(lease.cancel_target().clone());
+        self.card.note_running(Arc::clone(lease.cancel_target()));
         let began = Instant::now();
         let relay = Relay {
             client: &mut self.client,
@@ -222,7 +232,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             },
         };
         let end = relay.run().await;
-        story.backend_time = began.elapsed();
+        let ended = Instant::now();
+        story.backend_time = ended.saturating_duration_since(began);
+        story.ended = Some(ended);
         story.rows = observer.rows;
         story.bytes = observer.bytes;
         self.card.note_query(false);

@@ -24,6 +24,8 @@ use crate::wire::{self, TransactionStatus};
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) began: Instant,
+    /// When the backend's last reply had been sent on.
+    pub(super) ended: Option<Instant>,
     pub(super) kind: RequestKind,
     pub(super) fingerprint: Fingerprint,
     pub(super) verdict: Verdict,
@@ -40,6 +42,7 @@ impl Story {
     fn of(facts: &Facts, began: Instant) -> Self {
         Self {
             began,
+            ended: None,
             kind: facts.kind(),
             fingerprint: facts
                 .single()
@@ -190,7 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             backend_time: story.backend_time,
             saved_time: story.saved_time,
             queue_time: story.queue_time,
-            total_time: story.began.elapsed(),
+            total_time: story
+                .ended
+                .unwrap_or_else(Instant::now)
+                .saturating_duration_since(story.began),
         }
         .emit(&self.identity.team.metrics);
         self.last = Some(Last {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::client::Client;
 use super::error::ServeError;
 use super::gateway::{Gateway, Greeting};
+use super::judged::Judged;
 use super::realm::{Database, Team};
 use super::sessions::SessionCard;
 use super::writes::Writes;
@@ -48,10 +49,6 @@ pub struct Identity {
 }
 
 /// What a session keeps of the backend between requests.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per session, and most requests change it: no allocation"
-)]
 pub(super) enum Binding {
     /// Nothing.
     Free,
@@ -99,6 +96,8 @@ pub struct Session<S> {
     pub(super) scope: Vec<u8>,
     /// The search path in force.
     pub(super) search_path: Arc<[Arc<str>]>,
+    /// What was decided last.
+    pub(super) judged: Judged,
     /// Room for keys and texts, used again by every request.
     pub(super) keys: KeyBuilder,
     pub(super) canonical: Vec<u8>,
@@ -149,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             backslash: None,
             scope: Vec::new(),
             search_path: Arc::default(),
+            judged: Judged::default(),
             keys: KeyBuilder::default(),
             canonical: Vec::new(),
             collector: Collector::default(),

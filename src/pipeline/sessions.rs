@@ -108,7 +108,7 @@ impl Signals {
 enum Doing {
     Idle { in_transaction: bool },
     Waiting,
-    Running(CancelTarget),
+    Running(Arc<CancelTarget>),
 }
 
 /// Who logged in, and from where.
@@ -187,7 +187,7 @@ impl SessionCard {
     }
 
     /// `target` runs its query from here on.
-    pub fn note_running(&self, target: CancelTarget) {
+    pub fn note_running(&self, target: Arc<CancelTarget>) {
         *self.doing() = Doing::Running(target);
     }
 
@@ -248,7 +248,7 @@ impl SessionCard {
                     return true;
                 }
                 // entered under the lock: from here on the connection waits for this request before it is given back
-                Doing::Running(target) => (target.clone(), target.gate.enter()),
+                Doing::Running(target) => (Arc::clone(target), target.gate.enter()),
             }
         };
         // nobody is left to tell: whoever asked for this did so on a connection that gets no answer

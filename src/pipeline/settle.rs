@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::facts::Facts;
 use super::gateway::Gateway;
+use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
 use crate::policy::{Invalidation, invalidation};
@@ -51,6 +52,7 @@ impl Aftermath {
     pub(super) fn of(
         facts: &Facts,
         gateway: &Gateway,
+        judged: &mut Judged,
         database: &Database,
         search_path: &Arc<[Arc<str>]>,
         idle: bool,
@@ -69,8 +71,8 @@ impl Aftermath {
         let alone = facts.single().is_some();
         for statement in facts.statements() {
             let stale = match &catalog {
-                Some(catalog) if remembered(statement) => gateway
-                    .verdicts(statement, database, catalog, search_path)
+                Some(catalog) if remembered(statement) => judged
+                    .verdicts(gateway, statement, database, catalog, search_path)
                     .invalidation
                     .clone(),
                 Some(catalog) => invalidation(statement, Some(catalog), search_path),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::state::{Grant, Idle, Shelved};
+use super::home::Home;
+use super::state::{Grant, Idle, ShelfNumber, Shelved};
 use super::{Connect, Shared};
 
-/// The right to have one connection of `key` open. Dropped, it goes to whoever waits.
+/// The right to have one connection open, of the key that the shelf is for. Dropped, it goes to whoever waits.
 pub(super) struct Place<C: Connect> {
     pub(super) shared: Arc<Shared<C>>,
-    pub(super) key: C::Key,
+    pub(super) shelf: ShelfNumber,
     pub(super) epoch: u64,
 }
 
@@ -28,7 +29,7 @@ impl<C: Connect> Place<C> {
 
 impl<C: Connect> Drop for Place<C> {
     fn drop(&mut self) {
-        self.shared.state().release(&self.key);
+        self.shared.state().release(self.shelf);
         Self::serve(&self.shared);
     }
 }
@@ -97,6 +98,7 @@ impl<C: Connect> Lease<C> {
             place,
             opened,
             since: now,
+            home: Home::here(),
         });
         drop(state);
         match shelved {

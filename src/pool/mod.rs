@@ -3,10 +3,15 @@
 //! One pool serves one backend under one limit; inside it, connections of different keys (database and login) share
 //! the places. Idle ones are taken last in first out, so that spares grow old and are closed; whoever waits is served
 //! first in first out. A lease that is dropped closes its connection; only a proof of rest makes it reusable.
+//!
+//! Of several idle ones, a thread gets the one that it used last itself: that one's socket is watched by this thread's
+//! reactor, so nobody else has to be woken for it.
 
+mod home;
 mod lease;
 mod state;
 
+pub use home::Home;
 pub use lease::Lease;
 pub use state::{Census, KeyCensus};
 
@@ -34,7 +39,7 @@ pub trait Connect: Send + Sync + 'static {
     /// Opens a connection.
     fn connect(&self, key: &Self::Key) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
-    /// Whether an idle connection is still open and has said nothing.
+    /// Whether an idle connection is still open and has said nothing. Called on the thread that will use it.
     fn quiet(connection: &mut Self::Connection) -> bool;
 }
 
@@ -99,6 +104,12 @@ impl<C: Connect> Pool<C> {
     /// What opens the connections.
     pub fn connector(&self) -> &C {
         &self.shared.connector
+    }
+
+    /// A connection for `key` that is idle, if there is one that nobody waits for. Does not wait.
+    pub fn checkout_idle(&self, key: &C::Key) -> Option<Lease<C>> {
+        let mut lease = self.shared.state().take_idle_of(key)?;
+        lease.is_quiet().then_some(lease)
     }
 
     /// A connection for `key`: an idle one, a new one while there are places, or the first that becomes free. The

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::home::Home;
 use super::lease::{Lease, Place, within};
 use super::{Connect, Limits, Shared};
 
@@ -16,6 +17,8 @@ pub(super) struct Idle<C: Connect> {
     pub(super) place: Place<C>,
     pub(super) opened: Instant,
     pub(super) since: Instant,
+    /// Where it was used last.
+    pub(super) home: Home,
 }
 
 /// What a waiter gets.
@@ -40,29 +43,41 @@ pub(super) enum Shelved<C: Connect> {
 }
 
 struct Waiter<C: Connect> {
-    key: C::Key,
+    shelf: ShelfNumber,
     since: Instant,
     grant: oneshot::Sender<Grant<C>>,
 }
 
+/// A key's shelf, once it has one; never used for another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ShelfNumber(usize);
+
 struct Shelf<C: Connect> {
+    key: C::Key,
     idle: Vec<Idle<C>>,
     /// Idle, on loan and being opened.
     open: usize,
 }
 
-impl<C: Connect> Default for Shelf<C> {
-    fn default() -> Self {
-        Self {
-            idle: Vec::new(),
-            open: 0,
+impl<C: Connect> Shelf<C> {
+    /// The connection used last of those at `home`, else the one used last of all. Only so many are looked at: a
+    /// connection that has to move costs less than a long search.
+    fn take(&mut self, home: Home) -> Option<Idle<C>> {
+        const LOOKED_AT: usize = 64;
+        let newest = self.idle.len().saturating_sub(LOOKED_AT);
+        let near = self.idle.iter().skip(newest).rposition(|idle| idle.home == home);
+        match near {
+            Some(place) => Some(self.idle.remove(newest + place)),
+            None => self.idle.pop(),
         }
     }
 }
 
 pub(super) struct State<C: Connect> {
     limits: Limits,
-    shelves: HashMap<C::Key, Shelf<C>>,
+    numbers: HashMap<C::Key, ShelfNumber>,
+    /// One for each key that was ever asked for; keys come from the configuration.
+    shelves: Vec<Shelf<C>>,
     open: usize,
     waiters: VecDeque<Waiter<C>>,
     paused: bool,
@@ -99,7 +114,8 @@ impl<C: Connect> State<C> {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            shelves: HashMap::new(),
+            numbers: HashMap::new(),
+            shelves: Vec::new(),
             open: 0,
             waiters: VecDeque::new(),
             paused: false,
@@ -107,15 +123,26 @@ impl<C: Connect> State<C> {
         }
     }
 
-    pub(super) fn take(&mut self, key: &C::Key, shared: &Arc<Shared<C>>) -> Taken<C> {
+    /// An idle connection for `key`, unless somebody waits.
+    pub(super) fn take_idle_of(&mut self, key: &C::Key) -> Option<Lease<C>> {
         self.forget_gone_waiters();
-        if !self.paused && self.waiters.is_empty() {
-            if let Some(idle) = self.shelves.get_mut(key).and_then(|shelf| shelf.idle.pop()) {
-                return Taken::Granted(Grant::Lease(Lease::from_idle(idle)));
-            }
-            if let Some(place) = self.place(key, shared) {
-                return Taken::Granted(Grant::Place(place));
-            }
+        if self.paused || !self.waiters.is_empty() {
+            return None;
+        }
+        let number = *self.numbers.get(key)?;
+        self.shelf(number)?.take(Home::here()).map(Lease::from_idle)
+    }
+
+    pub(super) fn take(&mut self, key: &C::Key, shared: &Arc<Shared<C>>) -> Taken<C> {
+        if let Some(lease) = self.take_idle_of(key) {
+            return Taken::Granted(Grant::Lease(lease));
+        }
+        let number = self.number(key);
+        if !self.paused
+            && self.waiters.is_empty()
+            && let Some(place) = self.place(number, shared)
+        {
+            return Taken::Granted(Grant::Place(place));
         }
         if self.waiters.len() == self.waiters.capacity() {
             // those that gave up in the middle of the queue are dropped before it grows
@@ -123,7 +150,7 @@ impl<C: Connect> State<C> {
         }
         let (grant, waiting) = oneshot::channel();
         self.waiters.push_back(Waiter {
-            key: key.clone(),
+            shelf: number,
             since: Instant::now(),
             grant,
         });
@@ -138,16 +165,34 @@ impl<C: Connect> State<C> {
         {}
     }
 
+    fn number(&mut self, key: &C::Key) -> ShelfNumber {
+        if let Some(number) = self.numbers.get(key) {
+            return *number;
+        }
+        let number = ShelfNumber(self.shelves.len());
+        self.shelves.push(Shelf {
+            key: key.clone(),
+            idle: Vec::new(),
+            open: 0,
+        });
+        self.numbers.insert(key.clone(), number);
+        number
+    }
+
+    fn shelf(&mut self, number: ShelfNumber) -> Option<&mut Shelf<C>> {
+        self.shelves.get_mut(number.0)
+    }
+
     /// A free place, counted as taken.
-    fn place(&mut self, key: &C::Key, shared: &Arc<Shared<C>>) -> Option<Place<C>> {
+    fn place(&mut self, number: ShelfNumber, shared: &Arc<Shared<C>>) -> Option<Place<C>> {
         if self.open >= self.limits.max_connections {
             return None;
         }
+        self.shelf(number)?.open += 1;
         self.open += 1;
-        self.shelves.entry(key.clone()).or_default().open += 1;
         Some(Place {
             shared: Arc::clone(shared),
-            key: key.clone(),
+            shelf: number,
             epoch: self.epoch,
         })
     }
@@ -159,10 +204,12 @@ impl<C: Connect> State<C> {
             return None;
         }
         let first = self.waiters.front()?;
+        let wanted = first.shelf.0;
         let (_, shelf) = self
             .shelves
             .iter_mut()
-            .filter(|(key, shelf)| **key != first.key && !shelf.idle.is_empty())
+            .enumerate()
+            .filter(|(number, shelf)| *number != wanted && !shelf.idle.is_empty())
             .min_by_key(|(_, shelf)| shelf.idle.first().map(|idle| idle.since))?;
         Some(shelf.idle.remove(0))
     }
@@ -176,19 +223,19 @@ impl<C: Connect> State<C> {
             return None;
         }
         self.forget_gone_waiters();
-        let key = self.waiters.front()?.key.clone();
-        let idle = self.shelves.get_mut(&key).and_then(|shelf| shelf.idle.pop());
+        let number = self.waiters.front()?.shelf;
+        let idle = self.shelf(number).and_then(|shelf| shelf.idle.pop());
         let grant = match idle {
             Some(idle) => Grant::Lease(Lease::from_idle(idle)),
-            None => Grant::Place(self.place(&key, shared)?),
+            None => Grant::Place(self.place(number, shared)?),
         };
         let waiter = self.waiters.pop_front()?;
         Some((waiter.grant, grant))
     }
 
-    pub(super) fn release(&mut self, key: &C::Key) {
+    pub(super) fn release(&mut self, number: ShelfNumber) {
         self.open = self.open.saturating_sub(1);
-        if let Some(shelf) = self.shelves.get_mut(key) {
+        if let Some(shelf) = self.shelf(number) {
             shelf.open = shelf.open.saturating_sub(1);
         }
     }
@@ -202,15 +249,18 @@ impl<C: Connect> State<C> {
     pub(super) fn shelve(&mut self, idle: Idle<C>) -> Shelved<C> {
         if !self.paused {
             self.forget_gone_waiters();
-            if let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.key == idle.place.key) {
+            if let Some(waiter) = self
+                .waiters
+                .pop_front_if(|waiter| waiter.shelf == idle.place.shelf)
+            {
                 return Shelved::Wanted(waiter.grant, idle);
             }
         }
-        self.shelves
-            .entry(idle.place.key.clone())
-            .or_default()
-            .idle
-            .push(idle);
+        match self.shelf(idle.place.shelf) {
+            Some(shelf) => shelf.idle.push(idle),
+            // no place is without its shelf; closed outside the lock all the same
+            None => return Shelved::Kept(Some(idle)),
+        }
         Shelved::Kept(self.make_room())
     }
 
@@ -229,7 +279,7 @@ impl<C: Connect> State<C> {
 
     fn take_idle(&mut self, old: impl Fn(&Idle<C>) -> bool) -> Vec<Idle<C>> {
         self.shelves
-            .values_mut()
+            .iter_mut()
             .flat_map(|shelf| shelf.idle.extract_if(.., |idle| old(idle)))
             .collect()
     }
@@ -250,7 +300,7 @@ impl<C: Connect> State<C> {
         self.limits = limits;
         let mut excess = self.open.saturating_sub(limits.max_connections);
         let mut closed = Vec::new();
-        for shelf in self.shelves.values_mut() {
+        for shelf in &mut self.shelves {
             let some = shelf.idle.len().min(excess);
             excess -= some;
             closed.extend(shelf.idle.drain(..some));
@@ -262,10 +312,10 @@ impl<C: Connect> State<C> {
         let mut keys: Vec<(C::Key, KeyCensus)> = self
             .shelves
             .iter()
-            .map(|(key, shelf)| {
+            .map(|shelf| {
                 let idle = shelf.idle.len();
                 (
-                    key.clone(),
+                    shelf.key.clone(),
                     KeyCensus {
                         active: shelf.open - idle,
                         idle,
@@ -276,19 +326,9 @@ impl<C: Connect> State<C> {
             .collect();
         for waiter in self.waiters.iter().filter(|waiter| !waiter.grant.is_closed()) {
             let wait = now.saturating_duration_since(waiter.since);
-            match keys.iter_mut().find(|(key, _)| *key == waiter.key) {
-                Some((_, census)) => {
-                    census.waiting += 1;
-                    census.longest_wait = census.longest_wait.max(wait);
-                }
-                None => keys.push((
-                    waiter.key.clone(),
-                    KeyCensus {
-                        waiting: 1,
-                        longest_wait: wait,
-                        ..KeyCensus::default()
-                    },
-                )),
+            if let Some((_, census)) = keys.get_mut(waiter.shelf.0) {
+                census.waiting += 1;
+                census.longest_wait = census.longest_wait.max(wait);
             }
         }
         Census {

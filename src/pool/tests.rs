@@ -65,6 +65,31 @@ async fn a_lease_is_reused_only_with_proof() {
     );
 }
 
+#[tokio::test]
+async fn a_thread_gets_the_connection_that_it_used_last() {
+    let pool = pool(3);
+    let mut leases = Vec::new();
+    for _ in 0..3 {
+        leases.push(pool.checkout(&"a", PATIENCE).await.unwrap());
+    }
+    let now = Instant::now();
+    let elsewhere = leases.split_off(1);
+    for lease in leases {
+        lease.give_back(Rested, now);
+    }
+    std::thread::spawn(move || {
+        for lease in elsewhere {
+            lease.give_back(Rested, now);
+        }
+    })
+    .join()
+    .unwrap();
+    let first = pool.checkout(&"a", PATIENCE).await.unwrap();
+    assert_eq!(*first, 1, "used here, though 3 came back last");
+    let second = pool.checkout(&"a", PATIENCE).await.unwrap();
+    assert_eq!(*second, 3, "another thread's, rather than none");
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_is_served_in_order_and_not_for_ever() {
     let pool = pool(1);
