@@ -72,7 +72,7 @@ section! {
         pub drain_timeout: Duration => default("30s"), within(0, DAY), zero("running queries are cancelled at once"),
             reload("for the next SIGTERM"), elsewhere(&["shutdown_timeout"]);
         /// How many threads serve clients.
-        pub workers: usize => default("0"), within(0, 1024), zero("one for each core"),
+        pub workers: usize => default("0"), within(0, 1024), zero("one for every two cores"),
             restart(), elsewhere(&["worker_threads", "threads"]);
         /// Finds out that a client's machine is gone.
         pub tcp_keepalive: TcpKeepalive => default("{}"),

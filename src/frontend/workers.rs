@@ -1,4 +1,4 @@
-//! One thread per core, each with a runtime of its own: a client's task and the connection it drives stay on one core.
+//! Threads, each with a runtime of its own: a client's task and the connection it drives stay on one of them.
 //!
 //! A listener of its own for each thread would leave it to a hash which of them gets a client; here the one with the
 //! fewest clients does.
@@ -23,7 +23,7 @@ pub(super) struct Accepted {
 }
 
 struct Worker {
-    clients: mpsc::Sender<Accepted>,
+    clients: mpsc::Sender<(Accepted, Loaded)>,
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
@@ -33,8 +33,15 @@ pub struct Workers {
     workers: Vec<Worker>,
 }
 
-/// Counts a client of a worker until it is gone.
+/// Counts a client of a worker from when it is handed over until it is gone.
 struct Loaded(Arc<AtomicUsize>);
+
+impl Loaded {
+    fn new(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
 
 impl Drop for Loaded {
     fn drop(&mut self) {
@@ -43,14 +50,15 @@ impl Drop for Loaded {
 }
 
 impl Workers {
-    /// Starts `count` threads, one per core where it is 0.
+    /// Starts `count` threads, one for every two cores where it is 0: the kernel and whoever else is on the machine need
+    /// theirs, and fewer, busier threads sleep and wake less.
     ///
     /// # Errors
     ///
     /// A thread or its runtime cannot be started.
     pub fn start(count: usize, frontend: &Arc<Frontend>) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let count = if count == 0 { cores } else { count };
+        let count = if count == 0 { cores.div_ceil(2) } else { count };
         let workers = (0..count).map(|number| Self::start_one(number, Arc::clone(frontend)));
         Ok(Self {
             workers: workers.collect::<io::Result<_>>()?,
@@ -58,9 +66,7 @@ impl Workers {
     }
 
     fn start_one(number: usize, frontend: Arc<Frontend>) -> io::Result<Worker> {
-        let (clients, mut accepted) = mpsc::channel::<Accepted>(BACKLOG);
-        let load = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&load);
+        let (clients, mut accepted) = mpsc::channel::<(Accepted, Loaded)>(BACKLOG);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -68,9 +74,7 @@ impl Workers {
             .name(format!("tollgate-{number}"))
             .spawn(move || {
                 runtime.block_on(async move {
-                    while let Some(client) = accepted.recv().await {
-                        counted.fetch_add(1, Ordering::Relaxed);
-                        let loaded = Loaded(Arc::clone(&counted));
+                    while let Some((client, loaded)) = accepted.recv().await {
                         let frontend = Arc::clone(&frontend);
                         tokio::spawn(async move {
                             frontend.serve(client).await;
@@ -81,7 +85,7 @@ impl Workers {
             })?;
         Ok(Worker {
             clients,
-            load,
+            load: Arc::default(),
             thread,
         })
     }
@@ -94,7 +98,7 @@ impl Workers {
             .min_by_key(|worker| worker.load.load(Ordering::Relaxed));
         if let Some(worker) = least {
             // a full backlog closes the socket: the client sees the connection end and may try again
-            drop(worker.clients.try_send(client));
+            drop(worker.clients.try_send((client, Loaded::new(&worker.load))));
         }
     }
 
