@@ -85,13 +85,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
         }
     }
 
+    /// Whether everything was sent and answered. The last replies are then in the outbox: whoever asked hears them after what
+    /// they mean was settled, so that the next to come finds the place free and what was written stale.
     fn finished(&mut self) -> bool {
+        if !self.answered_in_full() {
+            return false;
+        }
+        let window = self.backend.window().len();
+        self.client.outbox().extend_from_slice(self.backend.window());
+        self.backend.consume(window);
+        true
+    }
+
+    fn answered_in_full(&mut self) -> bool {
         self.to_send == 0
             && self.to_come == 0
             && self.backend.outgoing().is_empty()
             && (!self.answered || self.backend.replies().drained())
-            && self.backend.window().is_empty()
-            && self.client.outbox().is_empty()
     }
 
     /// Sends what is there for the backend, until it has to wait.
@@ -121,6 +131,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
         loop {
             if let Err(error) = self.scan() {
                 return Err(self.backend_gone(error, cx));
+            }
+            if self.answered_in_full() {
+                return Ok(());
             }
             self.send_window(cx)?;
             if !self.backend.wants_to_receive() || (self.answered && self.backend.replies().drained()) {

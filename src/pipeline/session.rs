@@ -28,6 +28,9 @@ use crate::wire::{FrontendTag, TransactionStatus, error_response, ready_for_quer
 /// How long the backend has to answer a query whose client is gone, after it was asked to stop.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// Answers that may wait for a client while its next request, which came ahead, is served.
+const MAX_UNSENT: usize = 64 * 1024;
+
 /// Who a session is, and what it works with.
 pub struct Identity {
     /// The user.
@@ -187,6 +190,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 return over;
             }
             self.collector.recycle(request);
+            // a client that sends ahead without reading does not fill the memory with answers
+            if self.client.outbox().len() > MAX_UNSENT {
+                match self.flush().await {
+                    Ok(true) => {}
+                    Ok(false) => return Over::Client,
+                    Err(error) => {
+                        error_response(&error, self.client.outbox());
+                        return Over::Told;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what waits for the client; false when it is gone.
+    async fn flush(&mut self) -> Result<bool, ServeError> {
+        if self.client.outbox().is_empty() {
+            return Ok(true);
+        }
+        match self.send_all(&[]).await {
+            Ok(()) => Ok(true),
+            Err(Interrupted::Killed) => Err(ServeError::Shutdown),
+            Err(Interrupted::Gone | Interrupted::Cancelled | Interrupted::Timeout) => Ok(false),
         }
     }
 
@@ -205,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                     }
                 }
                 Collected::More => {
-                    if !self.client.outbox().is_empty() && self.client.flush().await.is_err() {
+                    if !self.flush().await? {
                         return Ok(None);
                     }
                     if self.client.inbox().is_empty() {
@@ -367,12 +393,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             if card.signals.killed() {
                 return Poll::Ready(Err(Interrupted::Killed));
             }
-            while !bytes.is_empty() {
+            loop {
                 match client.poll_send(bytes, cx) {
                     Poll::Ready(Ok(sent)) => bytes = bytes.get(sent..).unwrap_or_default(),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Interrupted::Gone)),
                     Poll::Pending => return Poll::Pending,
                 }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            if client.poll_flush(cx).is_pending() {
+                return Poll::Pending;
             }
             Poll::Ready(Ok(()))
         })
