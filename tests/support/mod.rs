@@ -5,10 +5,24 @@
 //! is dropped, when the test panics, and also when the test's process is killed, because a shell waits for the end of
 //! a pipe that only the test holds open.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "this is a part of tests"
+)]
 
 mod account;
 mod template;
+pub(crate) mod wait;
+pub(crate) mod frames;
+mod message;
+pub(crate) mod wire;
+pub(crate) mod http;
+pub(crate) mod tls;
+mod log;
+mod setup;
+pub(crate) mod gateway;
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -140,6 +154,11 @@ impl Postgres {
         output
     }
 
+    /// Runs psql on `script` as `user`, over TCP; otherwise as [`Self::psql_in`].
+    pub(crate) fn psql_as(&self, user: (&str, &str), database: &str, script: &str) -> Output {
+        psql_at(self.address(), user, database, script)
+    }
+
     /// Runs psql on `sql` as the superuser in database `postgres`.
     pub(crate) fn psql(&self, sql: &str) -> Output {
         self.psql_in("postgres", sql)
@@ -179,6 +198,27 @@ impl Postgres {
     pub(crate) fn log(&self) -> String {
         self.log.lock().expect("the log").clone()
     }
+}
+
+/// Runs psql on `script` at `address`; rows unaligned, columns separated by `|`.
+pub(crate) fn psql_at(address: SocketAddr, user: (&str, &str), database: &str, script: &str) -> Output {
+    let mut child = Command::new(programs().join("psql"))
+        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"])
+        .args(["-h", "127.0.0.1", "-p", &address.port().to_string()])
+        .args(["-U", user.0, "-d", database])
+        .env("PGPASSWORD", user.1)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("psql runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    let text = script.to_owned();
+    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().expect("psql ends");
+    // psql stops reading at the first error
+    drop(writer.join().expect("the writer ends"));
+    output
 }
 
 impl Drop for Postgres {

@@ -1,0 +1,30 @@
+//! The gateway as its clients meet it: the built program before a real PostgreSQL, asked by real clients and byte by byte.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "this is a test"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod script;
+mod stage;
+
+mod cache;
+mod cancel;
+mod console;
+mod drivers;
+mod encryption;
+mod flights;
+mod invalidation;
+mod login;
+mod operations;
+mod property;
+mod quota;
+mod relay;
+mod sessions;
+mod strangers;
+mod wire_scripts;
