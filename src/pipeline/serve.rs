@@ -32,6 +32,9 @@ pub(super) struct Story {
     pub(super) reason: &'static str,
     pub(super) age: Option<Duration>,
     pub(super) rows: u64,
+    /// Of the request.
+    pub(super) received: u64,
+    /// Of the answer.
     pub(super) bytes: u64,
     pub(super) backend_time: Duration,
     pub(super) saved_time: Duration,
@@ -39,7 +42,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    fn of(facts: &Facts, began: Instant) -> Self {
+    fn of(facts: &Facts, request: &Request, began: Instant) -> Self {
         Self {
             began,
             ended: None,
@@ -51,6 +54,7 @@ impl Story {
             reason: "",
             age: None,
             rows: 0,
+            received: u64::try_from(request.len).unwrap_or(u64::MAX),
             bytes: 0,
             backend_time: Duration::ZERO,
             saved_time: Duration::ZERO,
@@ -81,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if facts.own > 0 {
             return self.serve_own(request, &facts);
         }
-        let mut story = Story::of(&facts, began);
+        let mut story = Story::of(&facts, request, began);
         match self.look_up(request, &facts, &mut story).await {
             Ok(Way::Memory(entry, verdict)) => {
                 story.verdict = verdict;
@@ -199,6 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 .saturating_duration_since(story.began),
         }
         .emit(&self.identity.team.metrics);
+        self.gateway.metrics.relayed(story.received, story.bytes);
         self.last = Some(Last {
             verdict: story.verdict,
             reason: story.reason,
