@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub struct CancelTarget {
 #[derive(Default)]
 pub struct CancelGate {
     under_way: AtomicUsize,
+    /// One may arrive late: nobody else may have the connection.
+    tainted: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -42,6 +44,16 @@ impl CancelGate {
     pub fn enter(self: &Arc<Self>) -> CancelPass {
         self.under_way.fetch_add(1, Ordering::AcqRel);
         CancelPass(Arc::clone(self))
+    }
+
+    /// Notes that a request was given up which may arrive all the same.
+    pub fn taint(&self) {
+        self.tainted.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection may serve somebody else: none is under way, and none was given up.
+    pub fn clean(&self) -> bool {
+        self.clear() && !self.tainted.load(Ordering::Acquire)
     }
 
     /// Whether none is under way.

@@ -140,7 +140,7 @@ impl Connection {
             && self.received.is_empty()
             && self.to_send.is_empty()
             && self.passing.is_none()
-            && self.cancel.gate.clear();
+            && self.cancel.gate.clean();
         rests.then_some(AtRest(()))
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -24,6 +24,9 @@ use super::login::{Door, LoginError, Opening, refusal};
 use super::places::{Place, Places};
 use super::workers::Accepted;
 use super::{cancel, console};
+
+/// How long a client for whom there is no place has to send its start-up packet, which the refusal answers.
+const NO_PLACE: Duration = Duration::from_secs(1);
 
 /// The database that is the console.
 const CONSOLE: &str = "tollgate";
@@ -74,7 +77,12 @@ impl Frontend {
             listen.max_connections,
             listen.max_connections_per_address,
         );
-        let timeout = listen.login_timeout;
+        // somebody who finds no place has no time either
+        let timeout = if place.is_ok() {
+            listen.login_timeout
+        } else {
+            NO_PLACE.min(listen.login_timeout)
+        };
         let door = Door::new(stream);
         // somebody who finds no place is told so in the protocol, which takes a start-up packet first
         let opened = tokio::time::timeout(timeout, door.open(&realm)).await;
@@ -259,7 +267,7 @@ impl Frontend {
         door.outbox.clear();
         wire::error_response(error, &mut door.outbox);
         // the last words; a client that does not read them does not get them
-        drop(tokio::time::timeout(std::time::Duration::from_secs(1), door.flush()).await);
+        drop(tokio::time::timeout(Duration::from_secs(1), door.flush()).await);
     }
 
     fn count_refusal(&self, address: SocketAddr, user: Option<&str>, error: &LoginError) {

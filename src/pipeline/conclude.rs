@@ -1,6 +1,7 @@
 //! After a request's last reply: what it wrote is made stale, its answer is kept, the session takes over what it changed,
 //! and the connection goes back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,7 +61,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.settings_changed();
         }
         self.note_pin(aftermath, observer);
-        if observer.discarded && !in_transaction && observer.error.is_none() {
+        if !in_transaction && self.pin.is_none() {
+            self.path_unknown = false;
+        }
+        let drained = matches!(&self.binding, Binding::Held(lease) if lease.replies().drained());
+        self.late = if drained {
+            VecDeque::new()
+        } else {
+            std::mem::take(&mut observer.awaited)
+        };
+        if observer.discarded && aftermath.alone && !in_transaction && observer.error.is_none() {
             self.start_over();
         }
         match observer.error {
@@ -91,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// Gives the connection back, if nothing ties the session to it.
-    async fn release(&mut self, now: Instant) {
+    pub(super) async fn release(&mut self, now: Instant) {
         let Binding::Held(lease) = &self.binding else {
             return;
         };
@@ -163,6 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.card.note_pinned(None);
         self.settings = self.identity.startup.clone();
         self.reads_differently = self.identity.reads_differently;
+        self.path_unknown = false;
         self.settings_changed();
         if let Binding::Held(lease) = &mut self.binding {
             lease.note_settings(Some(Settings::default()));

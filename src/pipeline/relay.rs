@@ -227,7 +227,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
             };
             match tag {
                 FrontendTag::CopyData => {}
-                FrontendTag::CopyDone | FrontendTag::CopyFail if rest.len() >= header.len => {
+                // also a part of one: a reason for failing may be long
+                FrontendTag::CopyDone | FrontendTag::CopyFail => {
                     self.backend.note_copy_ended();
                     self.observer.copy_in_ends();
                 }
@@ -259,9 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
                     self.answered = false;
                     break;
                 }
-                FrontendTag::CopyDone
-                | FrontendTag::CopyFail
-                | FrontendTag::Sync
+                FrontendTag::Sync
                 | FrontendTag::Flush
                 | FrontendTag::Query
                 | FrontendTag::Parse

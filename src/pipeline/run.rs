@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         story: &mut Story,
     ) -> Served {
         let idle = self.status() == TransactionStatus::Idle;
-        let aftermath = Aftermath::of(
+        let mut aftermath = Aftermath::of(
             &facts,
             &self.gateway,
             &mut self.judged,
@@ -173,6 +173,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             &self.search_path,
             idle,
         );
+        self.path_unknown |= aftermath.moves_path;
+        if self.path_unknown {
+            aftermath.distrust_names();
+        }
         for stale in &aftermath.stale {
             self.writes.add(stale);
         }
@@ -196,6 +200,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &mut self.binding else {
             return Err(Over::Client);
         };
+        // whoever cancels from here on reaches the backend; who did before is heard now
+        self.card.note_running(Arc::clone(lease.cancel_target()));
+        let stopped = match (self.card.signals.timed_out(), self.card.signals.cancelled()) {
+            (true, _) => Some(Interrupted::Timeout),
+            (false, true) => Some(Interrupted::Cancelled),
+            (false, false) => None,
+        };
+        if let Some(interrupted) = stopped {
+            drop(guard);
+            if idle {
+                self.writes.clear();
+            }
+            let served = self.interrupted(request, interrupted, limit, story);
+            self.release(Instant::now()).await;
+            return served;
+        }
         let prepares_unnamed = !facts.needs_unnamed || self.unnamed_here;
         let injected = !prepares_unnamed && inject_unnamed(&self.statements, lease);
         let to_send = if observer.collects() && hidden_describe(&facts, request).is_some() {
@@ -209,8 +229,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             // its text was not read, so it cannot be prepared elsewhere; the session is pinned
             self.statements.note_closed(b"");
         }
-        observer.awaited = facts.confirmations;
-        self.card.note_running(Arc::clone(lease.cancel_target()));
+        // what an earlier part of the series still has to hear comes first
+        observer.awaited = std::mem::take(&mut self.late);
+        observer.awaited.extend(facts.confirmations);
         let began = Instant::now();
         let relay = Relay {
             client: &mut self.client,
@@ -238,10 +259,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         story.rows = observer.rows;
         story.bytes = observer.bytes;
         self.card.note_query(false);
-        self.unnamed_here = match facts.form {
-            Form::Simple => false,
-            Form::Portal(_) | Form::Series => self.unnamed_here || injected || facts.parses_unnamed,
-        };
+        // after an error it is not known whether a Parse was skipped: the next use prepares it again
+        self.unnamed_here = facts.form != Form::Simple
+            && observer.error.is_none()
+            && (self.unnamed_here || injected || facts.parses_unnamed);
         match end {
             RelayEnd::Done => {
                 self.settle(facts.form, &aftermath, &mut observer, guard, catalog, story)

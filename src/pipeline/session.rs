@@ -1,5 +1,6 @@
 //! One client after login: it asks, it is answered, until one of the two sides ends it.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::client::Client;
 use super::error::ServeError;
 use super::gateway::{Gateway, Greeting};
 use super::judged::Judged;
+use super::observe::Confirmation;
 use super::realm::{Database, Team};
 use super::sessions::SessionCard;
 use super::writes::Writes;
@@ -23,7 +25,7 @@ use crate::session::{Collected, Collector, Ending, Request, SettingValue, Settin
 use crate::sql::{Backslash, Fingerprint};
 use crate::telemetry::Verdict;
 use crate::types::UserName;
-use crate::wire::{FrontendTag, TransactionStatus, error_response, ready_for_query};
+use crate::wire::{self, FrontendTag, TransactionStatus, error_response, ready_for_query};
 
 /// How long the backend has to answer a query whose client is gone, after it was asked to stop.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -95,6 +97,10 @@ pub struct Session<S> {
     pub(super) backslash: Option<Backslash>,
     /// The backend reported, once, that it reads this session's text by other rules.
     pub(super) reads_differently: bool,
+    /// The search path may be another than `search_path` says: it was changed in a way that is not followed.
+    pub(super) path_unknown: bool,
+    /// What the backend has still to confirm of a series whose later parts are to come.
+    pub(super) late: VecDeque<Confirmation>,
     /// What a cached answer depends on beside its statement; computed anew when settings change.
     pub(super) scope: Vec<u8>,
     /// The search path in force.
@@ -149,6 +155,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             caching: true,
             unnamed_here: false,
             backslash: None,
+            path_unknown: false,
+            late: VecDeque::new(),
             scope: Vec::new(),
             search_path: Arc::default(),
             judged: Judged::default(),
@@ -222,7 +230,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.card.note_idle(in_transaction);
         loop {
             match self.collector.collect(self.client.inbox())? {
-                Collected::Request(request) => return Ok(Some(request)),
+                Collected::Request(request) => {
+                    if self.reads_differently {
+                        self.backslash = None;
+                    }
+                    return Ok(Some(request));
+                }
                 Collected::Terminate => return Ok(None),
                 Collected::Stray { len, left } => {
                     self.client.consume(len);
@@ -252,6 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             client,
             binding,
             card,
+            reads_differently,
             ..
         } = self;
         poll_fn(|cx| {
@@ -268,12 +282,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             if let Poll::Ready(received) = client.poll_receive(cx) {
                 return Poll::Ready(Ok(received.is_ok_and(|count| count > 0)));
             }
-            if let Binding::Held(lease) = binding {
-                while let Poll::Ready(received) = lease.poll_receive(cx) {
+            // replies of a series whose later parts are to come wait for those: whoever relays them looks at them
+            if let Binding::Held(lease) = binding
+                && lease.replies().drained()
+            {
+                loop {
+                    // a client that does not read gets it with the next answer
+                    if client.poll_send(&[], cx).is_ready() && client.poll_flush(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if client.outbox().len() >= MAX_UNSENT {
+                        return Poll::Pending;
+                    }
+                    let Poll::Ready(received) = lease.poll_receive(cx) else {
+                        break;
+                    };
                     let received = received.unwrap_or(0);
                     let mut told = false;
                     while let Some(piece) = lease.next_piece().map_err(ServeError::Lost)? {
                         told |= piece.tag == b'E';
+                        if piece.tag == b'S'
+                            && let Ok((name, value)) = wire::parameter_status(lease.bytes(&piece))
+                        {
+                            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                            *reads_differently |= changes_reading(&text(name), &text(value));
+                        }
                     }
                     client.outbox().extend_from_slice(lease.window());
                     let count = lease.window().len();
@@ -283,10 +316,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                         let lost = ServeError::Lost(BackendError::Closed);
                         return Poll::Ready(if told { Ok(false) } else { Err(lost) });
                     }
-                }
-                // a client that does not read gets it with the next answer
-                if client.poll_send(&[], cx).is_ready() && client.poll_flush(cx).is_pending() {
-                    return Poll::Pending;
                 }
             }
             Poll::Pending
@@ -497,8 +526,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let patience = self.identity.team.backend.cancel_timeout();
         let target = lease.cancel_target().clone();
         let stop = async {
-            let (_, drained) = tokio::join!(crate::backend::cancel(&target, patience), lease.drain_replies());
-            drained.is_ok()
+            let cancel = crate::backend::cancel(&target, patience);
+            let (cancelled, drained) = tokio::join!(cancel, lease.drain_replies());
+            // a cancel request that may still be on its way would hit whoever has the connection next
+            cancelled.is_ok() && drained.is_ok()
         };
         let drained = tokio::time::timeout(LAST_WORDS, stop).await.unwrap_or(false);
         if !drained {

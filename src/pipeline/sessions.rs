@@ -252,7 +252,11 @@ impl SessionCard {
             }
         };
         // nobody is left to tell: whoever asked for this did so on a connection that gets no answer
-        cancel(&target, patience).await.is_ok()
+        let arrived = cancel(&target, patience).await.is_ok();
+        if !arrived {
+            target.gate.taint();
+        }
+        arrived
     }
 
     /// Ends it now.

@@ -17,6 +17,10 @@ pub(super) const NAMED_STATEMENT: &str = "named_statement";
 
 /// What a request will leave behind.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is foreseen by itself, none is a state"
+)]
 pub(super) struct Aftermath {
     /// What it makes stale.
     pub(super) stale: Vec<Invalidation>,
@@ -26,6 +30,10 @@ pub(super) struct Aftermath {
     pub(super) pin: Option<&'static str>,
     /// What it does to a setting, where that can be followed.
     pub(super) setting: Option<SettingChange>,
+    /// It runs one statement that is known, and prepares nothing.
+    pub(super) alone: bool,
+    /// It may change the search path in a way that is not followed.
+    pub(super) moves_path: bool,
     /// The definitions it was judged by.
     pub(super) generation: Option<u64>,
     /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
@@ -67,7 +75,9 @@ impl Aftermath {
         if facts.unknown {
             aftermath.stale.push(Invalidation::Everything);
             aftermath.pin = Some(pin_word(PinReason::Unparsed));
+            aftermath.moves_path = true;
         }
+        aftermath.alone = facts.single().is_some() && !facts.names_statement;
         let alone = facts.single().is_some();
         for statement in facts.statements() {
             let stale = match &catalog {
@@ -105,15 +115,38 @@ impl Aftermath {
         aftermath
     }
 
+    /// Names may mean other relations than the session's search path says: a write to one is a write to any.
+    pub(super) fn distrust_names(&mut self) {
+        if self
+            .stale
+            .iter()
+            .any(|stale| matches!(stale, Invalidation::Relations(_)))
+        {
+            self.stale.push(Invalidation::Everything);
+        }
+    }
+
     fn note_session(&mut self, statement: &Statement, alone: bool, idle: bool) {
         if let Some(reason) = statement.pin {
             self.pin = Some(pin_word(reason));
+            self.moves_path |= match reason {
+                PinReason::Role | PinReason::Setting | PinReason::Procedure | PinReason::Unparsed => true,
+                PinReason::TemporaryTable
+                | PinReason::PreparedStatement
+                | PinReason::Cursor
+                | PinReason::Listen
+                | PinReason::AdvisoryLock => false,
+            };
         }
         match &statement.setting {
-            None | Some(SettingChange::Show { .. } | SettingChange::SetLocal { .. }) => {}
+            None | Some(SettingChange::Show { .. }) => {}
+            Some(SettingChange::SetLocal { .. }) => self.moves_path = true,
             // by itself and outside of a transaction it can be followed: it holds if it succeeds
             Some(change) if alone && idle => self.setting = Some(change.clone()),
-            Some(_) => self.pin = Some(pin_word(PinReason::Setting)),
+            Some(_) => {
+                self.pin = Some(pin_word(PinReason::Setting));
+                self.moves_path = true;
+            }
         }
     }
 }

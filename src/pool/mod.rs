@@ -212,6 +212,14 @@ impl<C: Connect> Pool<C> {
     /// Grants what is free to whoever waits.
     fn serve(&self) {
         Place::serve(&self.shared);
+        loop {
+            // closed outside the lock; its place goes to whoever waits
+            let in_the_way = self.shared.state().make_room();
+            if in_the_way.is_none() {
+                return;
+            }
+            drop(in_the_way);
+        }
     }
 }
 

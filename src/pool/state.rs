@@ -199,7 +199,7 @@ impl<C: Connect> State<C> {
 
     /// The idle connection of another key that stands in the way of whoever waits first: the one unused for longest. To
     /// be closed outside the lock, which its place takes when it comes back.
-    fn make_room(&mut self) -> Option<Idle<C>> {
+    pub(super) fn make_room(&mut self) -> Option<Idle<C>> {
         if self.paused || self.open < self.limits.max_connections {
             return None;
         }

@@ -370,3 +370,50 @@ fn many_sessions_asking_and_changing_settings_get_their_own_answers() {
         }
     });
 }
+
+/// A write may name a relation by a path that the session's settings do not tell.
+#[test]
+fn a_write_by_a_search_path_of_its_own_makes_the_answer_new() {
+    let schema = "CREATE TABLE t (a int); CREATE SCHEMA other; CREATE TABLE other.t (a int);
+         GRANT ALL ON SCHEMA other TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA other TO PUBLIC";
+    let stage = Stage::with(schema, &Setup::new());
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    for (written, write) in [
+        "BEGIN; SET LOCAL search_path = other; INSERT INTO t VALUES (1); COMMIT",
+        "SET search_path = other; INSERT INTO t VALUES (1)",
+        "SELECT set_config('search_path', 'other', false); INSERT INTO t VALUES (1)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        warm(&mut ana, "SELECT count(*) FROM other.t");
+        assert_eq!(ben.run(write).error(), None, "{write}");
+        let expected = (written + 1).to_string();
+        assert_eq!(ana.value("SELECT count(*) FROM other.t"), expected, "{write}");
+    }
+    // also when the path was changed by a request before
+    warm(&mut ana, "SELECT count(*) FROM other.t");
+    let mut cara = stage.gateway.session(BEN);
+    cara.run("BEGIN");
+    cara.run("SET LOCAL search_path = other");
+    cara.run("INSERT INTO t VALUES (1)");
+    cara.run("COMMIT");
+    assert_eq!(ana.value("SELECT count(*) FROM other.t"), "4");
+}
+
+#[test]
+fn what_follows_discard_all_in_a_pipeline_stays_the_sessions_own() {
+    let stage = Stage::with(SCHEMA, &Setup::new().connections(2));
+    let mut ana = stage.ana();
+    let frames = Frames::new()
+        .parse("", "DISCARD ALL", &[])
+        .bind("", "", &[], &[], &[])
+        .execute("", 0)
+        .parse("", "CREATE TEMPORARY TABLE quiet (a int)", &[])
+        .bind("", "", &[], &[], &[])
+        .execute("", 0)
+        .sync();
+    let reply = ana.ask(&frames);
+    let mut ben = stage.gateway.session(BEN);
+    assert_eq!(ben.value("SELECT count(*) FROM quiet"), "1", "{reply:?}");
+}

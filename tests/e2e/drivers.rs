@@ -150,7 +150,10 @@ async fn stream(stage: &Stage) {
         .unwrap();
     assert_eq!(sum, 5_000_050_000);
     let rows = client
-        .query_raw("SELECT g FROM generate_series(1, $1) g", [100_000_000_i32])
+        .query_raw(
+            "SELECT generate_series(1, $1), repeat('x', 1000)",
+            [100_000_000_i32],
+        )
         .await
         .unwrap();
     let mut rows = std::pin::pin!(rows);

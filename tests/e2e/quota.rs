@@ -112,6 +112,8 @@ fn a_refusal_in_a_transaction_leaves_its_status_true() {
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
     let opened = ben.query("BEGIN");
     assert_eq!(opened.status(), 'T', "{opened:?}");
+    // its place is given back just after the answer
+    stage.await_running(0);
     ana.send(&blocked());
     stage.await_blocked(1);
     let reply = ben.query("SELECT a FROM quiet");
