@@ -6,6 +6,7 @@ mod client;
 mod conclude;
 mod error;
 mod facts;
+mod farewell;
 mod gateway;
 mod listen_tls;
 mod judged;

@@ -5,12 +5,13 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::error::ServeError;
+use super::farewell::LAST_WORDS;
 use super::gateway::{Gateway, Greeting};
 use super::judged::Judged;
 use super::observe::Confirmation;
@@ -26,9 +27,6 @@ use crate::sql::{Backslash, Fingerprint};
 use crate::telemetry::Verdict;
 use crate::types::UserName;
 use crate::wire::{self, FrontendTag, TransactionStatus, error_response, ready_for_query};
-
-/// How long the backend has to answer a query whose client is gone, after it was asked to stop.
-const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Answers that may wait for a client while its next request, which came ahead, is served.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -482,59 +480,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             BackendKind::Redshift => Backslash::Escape,
         };
         self.backslash = (plain && encoding && !self.reads_differently).then_some(rules);
-    }
-
-    /// Gives the connection back as clean as it was, or closes it.
-    async fn leave(&mut self) {
-        if let Some(guard) = self.unanswered.take() {
-            self.gateway.doubt(guard, Instant::now());
-        }
-        let Binding::Held(mut lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
-            return;
-        };
-        let redshift = self.identity.team.backend.kind == BackendKind::Redshift;
-        let clean = async {
-            if !lease.replies().settled() {
-                return false;
-            }
-            if lease.status() != TransactionStatus::Idle && lease.roll_back().await.is_err() {
-                return false;
-            }
-            // Redshift has no DISCARD; what a pinned session left there goes with its connection
-            self.pin.is_none() || (!redshift && lease.discard().await.is_ok())
-        };
-        let cleaned = tokio::time::timeout(LAST_WORDS, clean).await.unwrap_or(false);
-        if cleaned {
-            lease.cancel_target().gate.cleared().await;
-            if let Some(proof) = lease.at_rest() {
-                lease.card().used_by(0);
-                lease.give_back(proof, Instant::now());
-            }
-        }
-    }
-
-    /// The client is gone while its query runs: the query is cancelled, and the connection is saved where its answer
-    /// still comes. A backend that reads COPY data hears no cancel request, and one that got half a message no other.
-    pub(super) async fn abandon(&mut self, copying_in: bool) {
-        let Binding::Held(lease) = &mut self.binding else {
-            return;
-        };
-        if copying_in || !lease.outgoing().is_empty() {
-            self.binding = Binding::Free;
-            return;
-        }
-        let patience = self.identity.team.backend.cancel_timeout();
-        let target = lease.cancel_target().clone();
-        let stop = async {
-            let cancel = crate::backend::cancel(&target, patience);
-            let (cancelled, drained) = tokio::join!(cancel, lease.drain_replies());
-            // a cancel request that may still be on its way would hit whoever has the connection next
-            cancelled.is_ok() && drained.is_ok()
-        };
-        let drained = tokio::time::timeout(LAST_WORDS, stop).await.unwrap_or(false);
-        if !drained {
-            self.binding = Binding::Free;
-        }
     }
 }
 
