@@ -421,7 +421,7 @@ impl Connection {
             while let Some(piece) = self.next_piece()? {
                 self.consume(piece.end);
             }
-            if self.replies.settled() {
+            if self.replies.drained() {
                 return Ok(());
             }
             if poll_fn(|cx| self.poll_receive(cx)).await? == 0 {

@@ -18,6 +18,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if let Some(guard) = self.unanswered.take() {
             self.gateway.doubt(guard, Instant::now());
         }
+        // a series that was not ended may have left something running
+        if matches!(&self.binding, Binding::Held(lease) if !lease.replies().drained()) {
+            self.abandon(false).await;
+        }
         let Binding::Held(mut lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
             return;
         };
