@@ -1,32 +1,32 @@
 //! One backend connection: its buffers, what it owes, and what it was set to.
 
+mod own;
+
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::cancel::CancelTarget;
 use super::error::BackendError;
 use super::replies::{Asked, Asker, Fate, Replies, at_rest};
 use super::servers::{Registered, ServerCard};
+use super::statements::{Digest, Statements};
 use super::transport::Transport;
 use crate::pool::Home;
-use crate::session::Settings;
-use crate::wire::{self, ErrorFields, MAX_FRAME, TransactionStatus};
+use crate::session::{Description, Settings};
+use crate::wire::{self, MAX_FRAME, TransactionStatus};
+
+pub(super) use own::refusal;
 
 /// Bytes that are read ahead of the client: more waits in the socket.
 const READ_AHEAD: usize = 64 * 1024;
 
 /// Frames that are looked into are held whole up to this size; a longer one passes through unread.
 const MAX_INSPECTED: usize = 1 << 20;
-
-/// How long the answer to the gateway's own statements may take.
-const OWN_STATEMENT: Duration = Duration::from_secs(30);
 
 /// Evidence that a connection owes nothing, is in no transaction, and has no cancel request on its way to it.
 pub struct AtRest(());
@@ -46,6 +46,8 @@ pub struct Piece {
     pub whole: bool,
     /// Who it is for.
     pub fate: Fate,
+    /// It ends the description of a shared statement.
+    pub described: Option<Description>,
 }
 
 /// The rest of a frame that is longer than what was received of it.
@@ -68,6 +70,11 @@ pub struct Connection {
     status: TransactionStatus,
     /// What it was set to; `None` when that is not known.
     settings: Option<Settings>,
+    statements: Statements,
+    /// The description of a shared statement of which the parameters have come.
+    digest: Option<Digest>,
+    /// It has something that nobody will take away: it is not to be used by anybody else.
+    spoilt: bool,
     parameters: BTreeMap<String, String>,
     search_path: Arc<str>,
     cancel: Arc<CancelTarget>,
@@ -96,6 +103,9 @@ impl Connection {
             replies: Replies::default(),
             status: TransactionStatus::Idle,
             settings: Some(Settings::default()),
+            statements: Statements::default(),
+            digest: None,
+            spoilt: false,
             parameters: login.parameters,
             search_path: "".into(),
             cancel: Arc::new(login.cancel),
@@ -140,6 +150,7 @@ impl Connection {
             && self.received.is_empty()
             && self.to_send.is_empty()
             && self.passing.is_none()
+            && !self.spoilt
             && self.cancel.gate.clean();
         rests.then_some(AtRest(()))
     }
@@ -157,6 +168,21 @@ impl Connection {
     /// Notes what it is set to now; `None`: not known, so everything is set again before the next use.
     pub fn note_settings(&mut self, settings: Option<Settings>) {
         self.settings = settings;
+    }
+
+    /// The prepared statements that it has for all sessions.
+    pub fn statements(&self) -> &Statements {
+        &self.statements
+    }
+
+    /// See [`Self::statements`].
+    pub fn statements_mut(&mut self) -> &mut Statements {
+        &mut self.statements
+    }
+
+    /// Nobody else is to use it: when it is free, it is closed.
+    pub fn spoil(&mut self) {
+        self.spoilt = true;
     }
 
     /// Notes that a message was sent, or will be with the next bytes.
@@ -217,6 +243,7 @@ impl Connection {
                 heads: 0,
                 whole: false,
                 fate,
+                described: None,
             }));
         }
         let Some(header) = wire::header(waiting, MAX_FRAME)? else {
@@ -229,6 +256,7 @@ impl Connection {
         if header.tag == b'Z' {
             self.status = wire::ready_status(waiting)?;
         }
+        let awaited = self.replies.awaited();
         let fate = self.replies.seen(header.tag)?;
         let (len, heads) = if whole && header.tag == b'D' {
             rows(waiting)
@@ -241,6 +269,7 @@ impl Connection {
             fate,
         });
         self.scanned += len;
+        let described = self.note_statement(awaited, header.tag, whole, start, len);
         Ok(Some(Piece {
             tag: header.tag,
             start,
@@ -248,7 +277,40 @@ impl Connection {
             heads,
             whole,
             fate,
+            described,
         }))
+    }
+
+    /// What a frame means for the shared statement that it is about.
+    fn note_statement(
+        &mut self,
+        awaited: Option<Asked>,
+        tag: u8,
+        whole: bool,
+        start: usize,
+        len: usize,
+    ) -> Option<Description> {
+        match (awaited, tag) {
+            (Some(Asked::Parse(Some(number))), b'1') => {
+                self.statements.confirm(number);
+                None
+            }
+            (Some(Asked::DescribeStatement(Some(number))), b't' | b'T' | b'n') => {
+                let frame = self.received.get(start..start + len).unwrap_or_default();
+                let digest = self.digest.take();
+                if tag == b't' {
+                    self.digest = whole.then(|| Digest::begin(frame));
+                    return None;
+                }
+                let description = match digest {
+                    Some(digest) if whole => digest.end(frame),
+                    Some(_) | None => Description::TOO_LONG,
+                };
+                self.statements.describe(number, description);
+                Some(description)
+            }
+            _ => None,
+        }
     }
 
     /// Whether more may be received: what the client has not taken yet is bounded.
@@ -315,120 +377,6 @@ impl Connection {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.received.is_empty() && self.poll_receive(&mut cx).is_pending()
     }
-
-    /// Makes it what `settings` say, where it is not. Parameters that the server reports on the way are noted.
-    ///
-    /// # Errors
-    ///
-    /// The server refuses a value, or the connection is lost. The connection is then not to be used again.
-    pub async fn restore(&mut self, settings: &Settings) -> Result<(), BackendError> {
-        if self.settings.as_ref() == Some(settings) {
-            return Ok(());
-        }
-        let sql = settings.restore_sql(self.settings.as_ref());
-        self.settings = None;
-        if !sql.is_empty() {
-            self.run_own(&sql).await?;
-        }
-        self.settings = Some(settings.clone());
-        Ok(())
-    }
-
-    /// Learns what the login's search path is.
-    pub(super) async fn learn_search_path(&mut self) -> Result<(), BackendError> {
-        let rows = self
-            .run_own("SELECT pg_catalog.current_setting('search_path')")
-            .await?;
-        self.search_path = rows.unwrap_or_default().into();
-        Ok(())
-    }
-
-    /// Ends a transaction that nobody will end.
-    ///
-    /// # Errors
-    ///
-    /// The connection is lost.
-    pub async fn roll_back(&mut self) -> Result<(), BackendError> {
-        self.run_own("ROLLBACK").await.map(drop)
-    }
-
-    /// Makes it as new after a session that left things behind.
-    ///
-    /// # Errors
-    ///
-    /// The server refuses, or the connection is lost.
-    pub async fn discard(&mut self) -> Result<(), BackendError> {
-        self.run_own("DISCARD ALL").await?;
-        self.settings = Some(Settings::default());
-        Ok(())
-    }
-
-    /// Runs the gateway's own statements; the first field of the last row comes back.
-    async fn run_own(&mut self, sql: &str) -> Result<Option<String>, BackendError> {
-        query_frame(sql, &mut self.to_send);
-        self.replies.sent(Asked::Query, Asker::Gateway);
-        tokio::time::timeout(OWN_STATEMENT, self.finish_own())
-            .await
-            .map_err(|_| BackendError::Slow(OWN_STATEMENT))?
-    }
-
-    async fn finish_own(&mut self) -> Result<Option<String>, BackendError> {
-        self.stream
-            .write_all_buf(&mut self.to_send)
-            .await
-            .map_err(BackendError::Lost)?;
-        self.stream.flush().await.map_err(BackendError::Lost)?;
-        let (mut field, mut refused) = (None, None);
-        while !self.replies.settled() {
-            let Some(piece) = self.next_piece()? else {
-                if poll_fn(|cx| self.poll_receive(cx)).await? == 0 {
-                    return Err(BackendError::Closed);
-                }
-                continue;
-            };
-            let frame = self.bytes(&piece);
-            match piece.tag {
-                b'D' => field = first_field(frame),
-                b'E' => refused = Some(refusal(frame)),
-                b'S' => {
-                    if let Ok((name, value)) = wire::parameter_status(frame) {
-                        let name = String::from_utf8_lossy(name).into_owned();
-                        let value = String::from_utf8_lossy(value).into_owned();
-                        self.parameters.insert(name, value);
-                    }
-                }
-                _ => {}
-            }
-            self.consume(piece.end);
-        }
-        match refused {
-            Some(error) => Err(error),
-            None => Ok(field),
-        }
-    }
-
-    /// Reads what comes until everything owed has come, and throws it away: for a query whose client is gone.
-    ///
-    /// # Errors
-    ///
-    /// The connection is lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: nothing that is owed is forgotten.
-    pub async fn drain_replies(&mut self) -> Result<(), BackendError> {
-        loop {
-            while let Some(piece) = self.next_piece()? {
-                self.consume(piece.end);
-            }
-            if self.replies.drained() {
-                return Ok(());
-            }
-            if poll_fn(|cx| self.poll_receive(cx)).await? == 0 {
-                return Err(BackendError::Closed);
-            }
-        }
-    }
 }
 
 impl Drop for Connection {
@@ -455,29 +403,6 @@ fn rows(waiting: &[u8]) -> (usize, u64) {
 /// Rows and COPY data are never looked into and pass in parts.
 fn passes(tag: u8) -> bool {
     matches!(tag, b'D' | b'd')
-}
-
-fn query_frame(sql: &str, out: &mut BytesMut) {
-    out.extend_from_slice(b"Q");
-    out.extend_from_slice(&u32::try_from(sql.len() + 5).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(sql.as_bytes());
-    out.extend_from_slice(b"\0");
-}
-
-fn first_field(row: &[u8]) -> Option<String> {
-    let field = row.get(7..)?;
-    let (len, rest) = field.split_first_chunk::<4>()?;
-    let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
-    Some(String::from_utf8_lossy(rest.get(..len)?).into_owned())
-}
-
-/// What an `ErrorResponse` of the server says.
-pub(super) fn refusal(frame: &[u8]) -> BackendError {
-    let fields = ErrorFields::of(frame);
-    BackendError::Refused {
-        code: String::from_utf8_lossy(fields.code).into_owned(),
-        message: String::from_utf8_lossy(fields.message).into_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod replies;
 mod servers;
+mod statements;
 mod tls;
 mod transport;
 
@@ -16,5 +17,6 @@ pub use connection::{AtRest, Connection, Piece};
 pub use error::BackendError;
 pub use replies::{Asked, Asker, Fate, Replies, Unexpected};
 pub use servers::{ServerActivity, ServerCard, Servers};
+pub use statements::{StatementNumber, Statements, is_shared_name};
 pub use tls::client_config;
 pub use transport::Transport;

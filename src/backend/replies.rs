@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use super::statements::StatementNumber;
 use crate::wire::TransactionStatus;
 
 /// A message that was sent and is answered.
@@ -16,12 +17,12 @@ pub enum Asked {
     Query,
     /// `F`.
     FunctionCall,
-    /// `P`.
-    Parse,
+    /// `P`; of a shared statement where it has a number.
+    Parse(Option<StatementNumber>),
     /// `B`.
     Bind,
-    /// `D` of a statement: two replies.
-    DescribeStatement,
+    /// `D` of a statement, a shared one where it has a number: two replies.
+    DescribeStatement(Option<StatementNumber>),
     /// `D` of a portal.
     DescribePortal,
     /// `E`.
@@ -79,9 +80,9 @@ impl Replies {
                 self.unsynced = false;
             }
             Asked::Query | Asked::FunctionCall => self.unsynced = self.skipping,
-            Asked::Parse
+            Asked::Parse(_)
             | Asked::Bind
-            | Asked::DescribeStatement
+            | Asked::DescribeStatement(_)
             | Asked::DescribePortal
             | Asked::Execute
             | Asked::Close => self.unsynced = true,
@@ -94,6 +95,11 @@ impl Replies {
     /// Notes that a CopyDone or a CopyFail was sent: from here on a Sync counts again.
     pub fn copy_ended(&mut self) {
         self.copying_in = false;
+    }
+
+    /// What the next frame answers, unless it is one that comes at any time.
+    pub fn awaited(&self) -> Option<Asked> {
+        self.queue.front().map(|(asked, _)| *asked)
     }
 
     /// Takes the tag of a frame that came.
@@ -128,10 +134,10 @@ impl Replies {
                 b'Z' => Step::Done,
                 _ => Step::Wrong,
             },
-            Asked::Parse => done_if(tag == b'1'),
+            Asked::Parse(_) => done_if(tag == b'1'),
             Asked::Bind => done_if(tag == b'2'),
             Asked::Close => done_if(tag == b'3'),
-            Asked::DescribeStatement => match tag {
+            Asked::DescribeStatement(_) => match tag {
                 b't' => Step::More,
                 b'T' | b'n' => Step::Done,
                 _ => Step::Wrong,
@@ -186,9 +192,9 @@ impl Replies {
         match asked {
             // ReadyForQuery follows
             Asked::Query | Asked::FunctionCall | Asked::Sync => {}
-            Asked::Parse
+            Asked::Parse(_)
             | Asked::Bind
-            | Asked::DescribeStatement
+            | Asked::DescribeStatement(_)
             | Asked::DescribePortal
             | Asked::Execute
             | Asked::Close => {
@@ -238,9 +244,9 @@ mod tests {
             let asked = match letter {
                 'Q' => Asked::Query,
                 'F' => Asked::FunctionCall,
-                'P' => Asked::Parse,
+                'P' => Asked::Parse(None),
                 'B' => Asked::Bind,
-                'd' => Asked::DescribeStatement,
+                'd' => Asked::DescribeStatement(None),
                 'D' => Asked::DescribePortal,
                 'E' => Asked::Execute,
                 'C' => Asked::Close,
@@ -312,7 +318,7 @@ mod tests {
     #[test]
     fn after_an_error_without_a_sync_everything_is_ignored_until_one_comes() {
         let mut replies = Replies::default();
-        replies.sent(Asked::Parse, Asker::Client);
+        replies.sent(Asked::Parse(None), Asker::Client);
         assert_eq!(run(&mut replies, "E"), "r");
         for asked in [Asked::Bind, Asked::Execute, Asked::Query] {
             replies.sent(asked, Asker::Client);
@@ -326,7 +332,7 @@ mod tests {
     #[test]
     fn a_copy_in_the_extended_protocol_swallows_the_sync_behind_it() {
         let mut replies = Replies::default();
-        for asked in [Asked::Parse, Asked::Bind, Asked::Execute, Asked::Sync] {
+        for asked in [Asked::Parse(None), Asked::Bind, Asked::Execute, Asked::Sync] {
             replies.sent(asked, Asker::Client);
         }
         assert_eq!(run(&mut replies, "12G"), "rrr");
@@ -343,7 +349,7 @@ mod tests {
     fn a_copy_that_fails_waits_for_the_sync_or_takes_the_one_it_did_not_read() {
         for (later_sync, seen) in [(true, "Z"), (false, "Z")] {
             let mut replies = Replies::default();
-            for asked in [Asked::Parse, Asked::Bind, Asked::Execute, Asked::Sync] {
+            for asked in [Asked::Parse(None), Asked::Bind, Asked::Execute, Asked::Sync] {
                 replies.sent(asked, Asker::Client);
             }
             assert_eq!(run(&mut replies, "12GE"), "rrrr");

@@ -187,6 +187,11 @@ section! {
         /// made past it within this time.
         pub catalog_refresh: Duration => default("1min"), within(SECOND, DAY),
             zero("the cache must hear of changes made past the gateway"), restart();
+        /// How many prepared statements a connection keeps for the sessions that share it; beyond that the one that was
+        /// used the longest time ago is closed, and prepared again when it is needed.
+        pub max_prepared_statements: u32 => default("200"), within(1, 100_000),
+            zero("sessions share connections, so these have to keep the statement that is used"),
+            reload("for statements prepared afterwards");
         /// Finds out that the server's machine is gone.
         pub tcp_keepalive: TcpKeepalive => default("{}"),
             elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);

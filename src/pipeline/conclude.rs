@@ -12,7 +12,7 @@ use super::gateway::Greeting;
 use super::observe::Observer;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
-use super::settle::{Aftermath, NAMED_STATEMENT, changed_settings, pin_word, take_over};
+use super::settle::{Aftermath, changed_settings, pin_word, take_over};
 use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::policy::{Catalog, Invalidation};
 use crate::session::{SettingValue, Settings};
@@ -46,6 +46,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
         }
         take_over(observer, &mut self.statements, in_transaction);
+        if observer.all_closed
+            && let Binding::Held(lease) = &mut self.binding
+        {
+            lease.statements_mut().clear();
+        }
         self.note_parameters(observer);
         if observer.error.is_none() && aftermath.setting.is_some() && in_transaction {
             // it may still be undone with the series that it is in
@@ -193,8 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// From here on the session keeps its connection.
     fn pin_for(&mut self, reason: &'static str) {
         let first = self.pin.is_none();
-        // a reason that forbids the cache outweighs one that does not
-        if first || self.pin == Some(NAMED_STATEMENT) {
+        if first {
             self.pin = Some(reason);
             self.card.note_pinned(Some(reason));
         }
@@ -257,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let ended = settled && self.status() == TransactionStatus::Idle;
         let database = &self.identity.database;
         if self.writes.definitions() && ended {
-            database.watch.refresh();
+            database.definitions_changed();
             if self.writes.defaults() {
                 self.gateway.forget_greetings();
                 self.identity.team.backend.pool.reconnect();
@@ -296,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The outcome of the writes is not known: they stay in doubt for a while.
     pub(super) fn lose_writes(&mut self, guard: Option<WriteGuard>) {
         if self.writes.definitions() {
-            self.identity.database.watch.refresh();
+            self.identity.database.definitions_changed();
         }
         self.writes.clear();
         for guard in [guard, self.unanswered.take()].into_iter().flatten() {

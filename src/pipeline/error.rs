@@ -63,6 +63,12 @@ pub enum ServeError {
     /// The prepared statement is not known; its name, empty for the unnamed one.
     #[error("{}", undefined(.0))]
     UndefinedStatement(String),
+    /// A prepared statement has other columns or parameters than the client was told.
+    #[error("cached plan must not change result type")]
+    PlanChanged,
+    /// The session has prepared as many statements as it may.
+    #[error("too many prepared statements in one session")]
+    TooManyStatements,
     /// The portal is not known; its name.
     #[error("portal \"{0}\" does not exist")]
     UndefinedPortal(String),
@@ -82,10 +88,11 @@ impl ClientError for ServeError {
             Self::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
             Self::Shutdown => SqlState::ADMIN_SHUTDOWN,
             Self::FailedTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
-            Self::NotAlone(_) | Self::Unsupported(_) => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::NotAlone(_) | Self::Unsupported(_) | Self::PlanChanged => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Value { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Self::Setting(_) => SqlState::UNDEFINED_OBJECT,
             Self::UndefinedStatement(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
+            Self::TooManyStatements => SqlState::PROGRAM_LIMIT_EXCEEDED,
             Self::UndefinedPortal(_) => SqlState::INVALID_CURSOR_NAME,
             Self::Internal(_) => SqlState::INTERNAL_ERROR,
         }
@@ -105,6 +112,8 @@ impl ClientError for ServeError {
             | Self::Value { .. }
             | Self::Setting(_)
             | Self::UndefinedStatement(_)
+            | Self::PlanChanged
+            | Self::TooManyStatements
             | Self::UndefinedPortal(_)
             | Self::Internal(_) => Severity::Error,
         }
@@ -125,6 +134,8 @@ impl ClientError for ServeError {
             | Self::Value { .. }
             | Self::Setting(_)
             | Self::UndefinedStatement(_)
+            | Self::PlanChanged
+            | Self::TooManyStatements
             | Self::UndefinedPortal(_)
             | Self::Internal(_) => None,
         }
@@ -141,6 +152,9 @@ impl ClientError for ServeError {
                     .to_owned(),
             ),
             Self::NotAlone(_) => Some("Send it as a statement of its own, outside of a pipeline.".to_owned()),
+            Self::TooManyStatements => Some(
+                "Close the prepared statements that are not needed any more, or use the unnamed one.".to_owned(),
+            ),
             Self::Value { .. } => Some("Available values: on, off.".to_owned()),
             Self::Setting(_) => Some("The gateway's own settings are tollgate.cache and tollgate.last.".to_owned()),
             Self::Cancelled
@@ -149,6 +163,7 @@ impl ClientError for ServeError {
             | Self::FailedTransaction
             | Self::Unsupported(_)
             | Self::UndefinedStatement(_)
+            | Self::PlanChanged
             | Self::UndefinedPortal(_)
             | Self::Internal(_) => None,
         }

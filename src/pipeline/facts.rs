@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::observe::Confirmation;
+use super::rename::{Naming, NamingAct};
+use super::series::Series;
 use crate::backend::{Asked, Asker, Connection};
-use crate::session::{Ending, FrameSpan, Portal, Prepared, Request, Statements};
+use crate::session::{Ending, FrameSpan, Request, Settings, SharedStatements, Statements};
 use crate::sql::{Analysis, Analyzer, Backslash, SettingChange, Statement, StatementKind};
 use crate::telemetry::RequestKind;
 use crate::wire::{self, FrontendTag, TargetKind, WireError};
@@ -23,8 +25,6 @@ pub(super) struct SinglePortal {
     pub(super) execute: usize,
     /// A `Describe` of the portal is among them.
     pub(super) described: bool,
-    /// A `Parse` of a named statement is among them, which the backend must see.
-    pub(super) names_statement: bool,
 }
 
 /// The request's form.
@@ -55,10 +55,16 @@ pub(super) struct Facts {
     pub(super) confirmations: VecDeque<Confirmation>,
     /// Uses the unnamed statement of an earlier request.
     pub(super) needs_unnamed: bool,
+    /// Where it names prepared statements.
+    pub(super) namings: Vec<Naming>,
     /// Prepares a named statement.
     pub(super) names_statement: bool,
+    /// Prepares more named statements than a session may have.
+    pub(super) too_many: bool,
     /// Prepares the unnamed statement.
     pub(super) parses_unnamed: bool,
+    /// The text of the unnamed statement, or of one that is named, was not seen whole.
+    pub(super) unread_parse: bool,
     /// Describes a statement, parameters and all.
     pub(super) describes_statement: bool,
     /// Messages that are about the gateway's own settings, and messages that are not.
@@ -67,92 +73,97 @@ pub(super) struct Facts {
     pub(super) foreign: usize,
 }
 
+/// What a request is read by: who sent it, and what is known of its session.
+pub(super) struct Reader<'a> {
+    /// What the session has prepared.
+    pub(super) statements: &'a Statements,
+    /// Knows texts.
+    pub(super) analyzer: &'a Analyzer,
+    /// How the backend reads text; `None` when that is not known.
+    pub(super) backslash: Option<Backslash>,
+    /// What all sessions have prepared.
+    pub(super) shared: &'a SharedStatements,
+    /// Everything that the meaning of a statement depends on beside its text; `None` when it depends on what is not
+    /// followed, so that a statement cannot be told to be another session's too.
+    pub(super) scope: Option<&'a [u8]>,
+    /// The session's settings.
+    pub(super) settings: &'a Settings,
+}
+
+impl Reader<'_> {
+    /// What is known of `text`.
+    pub(super) fn analyze(&self, text: &[u8]) -> Analysis {
+        match self.backslash {
+            Some(backslash) => self.analyzer.analyze(text, backslash),
+            None => Analysis::unread(text),
+        }
+    }
+}
+
 impl Facts {
     /// Reads `request` in `bytes`.
     ///
     /// # Errors
     ///
     /// A message whose body is not what its tag promises.
-    pub(super) fn read(
-        request: &Request,
-        bytes: &[u8],
-        statements: &Statements,
-        analyzer: &Analyzer,
-        backslash: Option<Backslash>,
-    ) -> Result<Self, WireError> {
-        let mut facts = Self {
+    pub(super) fn read(request: &Request, bytes: &[u8], reader: &Reader<'_>) -> Result<Self, WireError> {
+        let facts = Self {
             form: Form::Series,
             runs: Vec::new(),
-            unknown: matches!(request.ending, Ending::Long { .. }),
+            unknown: false,
             confirmations: VecDeque::new(),
             needs_unnamed: false,
+            namings: Vec::new(),
             names_statement: false,
+            too_many: false,
             parses_unnamed: false,
+            unread_parse: false,
             describes_statement: false,
             own: 0,
             foreign: 0,
         };
-        // a text that is too long, or is read by rules that are not known, can do anything
-        let (Some(backslash), false) = (backslash, facts.unknown) else {
-            facts.unknown = true;
-            facts.foreign = 1;
-            facts.note_unread(request, bytes);
-            return Ok(facts);
-        };
-        if let [
-            FrameSpan {
-                tag: FrontendTag::Query,
-                start,
-                end,
-            },
-        ] = request.frames.as_slice()
-        {
-            let text = wire::query_text(bytes.get(*start..*end).unwrap_or_default())?;
-            let analysis = analyzer.analyze(text, backslash);
-            facts.form = Form::Simple;
-            let about_us = analysis.single().is_some_and(|statement| own(statement));
-            facts.own = usize::from(about_us);
-            facts.foreign = usize::from(!about_us);
-            facts.runs.push(analysis);
-            return Ok(facts);
-        }
-        let mut series = Series {
-            facts,
-            statements,
-            binds: Vec::new(),
-        };
-        for frame in &request.frames {
-            let frame_bytes = bytes.get(frame.start..frame.end).unwrap_or_default();
-            series.read(frame.tag, frame_bytes, analyzer, backslash)?;
-        }
-        let mut facts = series.facts;
-        facts.form = portal_form(request, bytes).map_or(Form::Series, Form::Portal);
-        Ok(facts)
-    }
-
-    /// What matters of messages that cannot be read: whose unnamed statement they mean.
-    fn note_unread(&mut self, request: &Request, bytes: &[u8]) {
-        for frame in &request.frames {
-            match frame.tag {
-                FrontendTag::Parse => {
-                    // the name comes first; where it has not come yet it may be either
-                    let first = bytes.get(frame.start + 5);
-                    self.parses_unnamed |= first.is_none_or(|byte| *byte == 0);
-                    self.names_statement |= first.is_none_or(|byte| *byte != 0);
+        let frame = |span: &FrameSpan| bytes.get(span.start..span.end).unwrap_or_default();
+        match (request.ending, request.frames.as_slice()) {
+            (Ending::Long { .. }, [span]) => {
+                let mut series = Series::new(facts, reader);
+                series.read_beginning(span.tag, frame(span));
+                Ok(series.facts)
+            }
+            (
+                _,
+                [
+                    span @ FrameSpan {
+                        tag: FrontendTag::Query,
+                        ..
+                    },
+                ],
+            ) => {
+                let mut facts = facts;
+                let analysis = reader.analyze(wire::query_text(frame(span))?);
+                facts.form = Form::Simple;
+                let about_us = analysis.single().is_some_and(|statement| own(statement));
+                facts.own = usize::from(about_us);
+                facts.foreign = usize::from(!about_us);
+                facts.runs.push(analysis);
+                Ok(facts)
+            }
+            (_, frames) => {
+                let mut series = Series::new(facts, reader);
+                for (index, span) in frames.iter().enumerate() {
+                    series.read(index, span.tag, frame(span))?;
                 }
-                FrontendTag::Bind | FrontendTag::Describe => self.needs_unnamed |= !self.parses_unnamed,
-                FrontendTag::Query
-                | FrontendTag::Execute
-                | FrontendTag::Close
-                | FrontendTag::Flush
-                | FrontendTag::Sync
-                | FrontendTag::FunctionCall
-                | FrontendTag::CopyData
-                | FrontendTag::CopyDone
-                | FrontendTag::CopyFail
-                | FrontendTag::Terminate => {}
+                let mut facts = series.facts;
+                facts.form = portal_form(request, bytes).map_or(Form::Series, Form::Portal);
+                Ok(facts)
             }
         }
+    }
+
+    /// Whether it prepares a statement under a name that is taken.
+    pub(super) fn prepares_again(&self) -> bool {
+        self.namings
+            .iter()
+            .any(|naming| matches!(naming.act, NamingAct::PrepareAgain))
     }
 
     /// Every statement that runs.
@@ -204,7 +215,7 @@ impl Facts {
         let asked = match frame.tag {
             FrontendTag::Query => Asked::Query,
             FrontendTag::FunctionCall => Asked::FunctionCall,
-            FrontendTag::Parse => Asked::Parse,
+            FrontendTag::Parse => Asked::Parse(None),
             FrontendTag::Bind => Asked::Bind,
             FrontendTag::Execute => Asked::Execute,
             FrontendTag::Close => Asked::Close,
@@ -212,7 +223,7 @@ impl Facts {
             FrontendTag::Describe => {
                 // byte 5 tells statement from portal, also in a frame that is too long to be held
                 if bytes.get(frame.start + 5) == Some(&b'S') {
-                    Asked::DescribeStatement
+                    Asked::DescribeStatement(None)
                 } else {
                     Asked::DescribePortal
                 }
@@ -246,158 +257,6 @@ fn setting_name(change: &SettingChange) -> Option<&str> {
     }
 }
 
-/// Messages of the extended protocol, read one after the other.
-struct Series<'a> {
-    facts: Facts,
-    statements: &'a Statements,
-    /// Portals bound here, with the facts of their statements.
-    binds: Vec<(Box<[u8]>, Option<Analysis>)>,
-}
-
-impl Series<'_> {
-    fn read(
-        &mut self,
-        tag: FrontendTag,
-        frame: &[u8],
-        analyzer: &Analyzer,
-        backslash: Backslash,
-    ) -> Result<(), WireError> {
-        match tag {
-            FrontendTag::Parse => {
-                let parse = wire::parse(frame)?;
-                let analysis = analyzer.analyze(parse.text, backslash);
-                self.count(Some(&analysis));
-                self.facts.parses_unnamed |= parse.name.is_empty();
-                self.facts.names_statement |= !parse.name.is_empty();
-                let prepared = Prepared {
-                    text: parse.text.into(),
-                    types: parse.types.into(),
-                    analysis,
-                };
-                self.facts
-                    .confirmations
-                    .push_back(Confirmation::Prepared(parse.name.into(), prepared));
-            }
-            FrontendTag::Bind => {
-                let bind = wire::bind(frame)?;
-                self.use_statement(bind.statement);
-                let analysis = self
-                    .statement(bind.statement)
-                    .map(|prepared| prepared.analysis.clone());
-                self.count(analysis.as_ref());
-                self.facts.confirmations.push_back(Confirmation::Bound(
-                    bind.portal.into(),
-                    Portal {
-                        analysis: analysis.clone(),
-                        local: None,
-                    },
-                ));
-                self.binds.push((bind.portal.into(), analysis));
-            }
-            FrontendTag::Execute => {
-                let execute = wire::execute(frame)?;
-                let analysis = self.portal(execute.portal);
-                self.count(analysis.as_ref());
-                match analysis {
-                    Some(analysis) => self.facts.runs.push(analysis),
-                    None => self.facts.unknown = true,
-                }
-            }
-            FrontendTag::Describe => {
-                let target = wire::target(frame)?;
-                match target.kind {
-                    TargetKind::Statement => {
-                        self.facts.describes_statement = true;
-                        self.use_statement(target.name);
-                        let analysis = self
-                            .statement(target.name)
-                            .map(|prepared| prepared.analysis.clone());
-                        self.count(analysis.as_ref());
-                    }
-                    TargetKind::Portal => {
-                        let analysis = self.portal(target.name);
-                        self.count(analysis.as_ref());
-                    }
-                }
-            }
-            FrontendTag::Close => {
-                let target = wire::target(frame)?;
-                let confirmation = match target.kind {
-                    TargetKind::Statement => {
-                        let analysis = self
-                            .statement(target.name)
-                            .map(|prepared| prepared.analysis.clone());
-                        self.count(analysis.as_ref());
-                        Confirmation::ClosedStatement(target.name.into())
-                    }
-                    TargetKind::Portal => {
-                        let analysis = self.portal(target.name);
-                        self.count(analysis.as_ref());
-                        Confirmation::Nothing
-                    }
-                };
-                self.facts.confirmations.push_back(confirmation);
-            }
-            FrontendTag::Query => {
-                let analysis = analyzer.analyze(wire::query_text(frame)?, backslash);
-                self.count(Some(&analysis));
-                self.facts.runs.push(analysis);
-            }
-            FrontendTag::FunctionCall => {
-                self.facts.foreign += 1;
-                self.facts.unknown = true;
-            }
-            FrontendTag::Flush
-            | FrontendTag::Sync
-            | FrontendTag::CopyData
-            | FrontendTag::CopyDone
-            | FrontendTag::CopyFail
-            | FrontendTag::Terminate => {}
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, analysis: Option<&Analysis>) {
-        let is_own = analysis
-            .and_then(Analysis::single)
-            .is_some_and(|statement| own(statement));
-        if is_own {
-            self.facts.own += 1;
-        } else {
-            self.facts.foreign += 1;
-        }
-    }
-
-    fn use_statement(&mut self, name: &[u8]) {
-        self.facts.needs_unnamed |= name.is_empty() && !self.facts.parses_unnamed;
-    }
-
-    /// The statement `name` as it is at this point of the series.
-    fn statement(&self, name: &[u8]) -> Option<&Prepared> {
-        for confirmation in self.facts.confirmations.iter().rev() {
-            match confirmation {
-                Confirmation::Prepared(prepared, statement) if **prepared == *name => return Some(statement),
-                Confirmation::ClosedStatement(closed) if **closed == *name => return None,
-                Confirmation::Prepared(..)
-                | Confirmation::ClosedStatement(_)
-                | Confirmation::Bound(..)
-                | Confirmation::Nothing => {}
-            }
-        }
-        self.statements.prepared(name)
-    }
-
-    fn portal(&self, name: &[u8]) -> Option<Analysis> {
-        match self.binds.iter().rev().find(|(portal, _)| **portal == *name) {
-            Some((_, analysis)) => analysis.clone(),
-            None => self
-                .statements
-                .portal(name)
-                .and_then(|portal| portal.analysis.clone()),
-        }
-    }
-}
-
 /// The form of a request that runs one portal to its end: Parse at most once, Describe of anything, one Bind before one
 /// Execute of the same portal without a limit of rows, Close of statements, one Sync at the end.
 fn portal_form(request: &Request, bytes: &[u8]) -> Option<SinglePortal> {
@@ -405,13 +264,11 @@ fn portal_form(request: &Request, bytes: &[u8]) -> Option<SinglePortal> {
         return None;
     }
     let body = |frame: &FrameSpan| bytes.get(frame.start..frame.end).unwrap_or_default();
-    let (mut bind, mut execute, mut described, mut parses, mut names_statement) =
-        (None, None, false, 0, false);
+    let (mut bind, mut execute, mut described, mut parses) = (None, None, false, 0);
     for (index, frame) in request.frames.iter().enumerate() {
         match frame.tag {
             FrontendTag::Parse if parses == 0 && bind.is_none() => {
                 parses = 1;
-                names_statement = !wire::parse(body(frame)).ok()?.name.is_empty();
             }
             FrontendTag::Bind if bind.is_none() => bind = Some((index, wire::bind(body(frame)).ok()?.portal)),
             FrontendTag::Describe => {
@@ -451,6 +308,5 @@ fn portal_form(request: &Request, bytes: &[u8]) -> Option<SinglePortal> {
         bind,
         execute,
         described,
-        names_statement,
     })
 }

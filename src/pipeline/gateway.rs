@@ -19,6 +19,7 @@ use crate::backend::{Route, ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
 use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation};
+use crate::session::SharedStatements;
 use crate::sql::{Analyzer, Fingerprint, Statement};
 use crate::telemetry::Metrics;
 use crate::telemetry::event::{ConfigRejected, ConfigReloaded};
@@ -110,6 +111,8 @@ pub struct Gateway {
     realm: ArcSwap<Realm>,
     /// What is known of statements.
     pub analyzer: Analyzer,
+    /// Named statements that sessions have prepared.
+    pub statements: SharedStatements,
     /// Answers.
     pub cache: ResultCache,
     /// Versions of relations.
@@ -148,6 +151,7 @@ impl Gateway {
         Ok(Self {
             realm: ArcSwap::from_pointee(realm),
             analyzer: Analyzer::new(ANALYZER_MEMORY),
+            statements: SharedStatements::default(),
             cache,
             tags,
             sessions: Sessions::default(),
@@ -208,7 +212,7 @@ impl Gateway {
         for (name, config) in &realm.config.backends {
             if let Some(backend) = realm.backends.get(name) {
                 backend.pool.set_limits(pool_limits(config));
-                backend.set_timeouts(config);
+                backend.set_limits(config);
                 let route = backend.pool.connector().route();
                 backend.pool.connector().set_route(Route {
                     keepalive: keepalive(&config.tcp_keepalive),

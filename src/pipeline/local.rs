@@ -1,10 +1,12 @@
 //! Answers that the gateway gives by itself, in both protocols: its own settings, and the console's commands.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::error::ServeError;
 use crate::error::ClientError;
-use crate::session::{Ending, LocalPortal, Portal, Prepared, Request, Statements};
+use crate::session::{Ending, LocalPortal, Portal, Prepared, Request, Settings, Statements};
 use crate::sql::{Analysis, Backslash, Lexer};
 use crate::wire::{
     self, Column, FrontendTag, TargetKind, TransactionStatus, Value, WireError, command_complete, data_row,
@@ -129,11 +131,13 @@ pub fn answer_extended(
         let outcome: Result<(), Box<dyn ClientError>> = match frame.tag {
             FrontendTag::Parse => {
                 let parse = wire::parse(body)?;
-                let prepared = Prepared {
+                let prepared = Arc::new(Prepared {
                     text: parse.text.into(),
                     types: parse.types.into(),
                     analysis: Analysis::of(parse.text, Backslash::Literal),
-                };
+                    key: None,
+                    settings: Settings::default(),
+                });
                 commands.columns(parse.text).map(|_| {
                     statements.note_prepared(parse.name, prepared);
                     simple(b'1', out);

@@ -9,7 +9,6 @@ use super::local::formats;
 use super::replay::{replays, wants_description};
 use super::serve::Story;
 use super::session::{Binding, Interrupted, Session};
-use super::settle::NAMED_STATEMENT;
 use crate::cache::{Entry, Fill, KeyBuilder, KeyParameter, Lookup, Outcome, TagId};
 use crate::policy::{BypassReason, Cacheability, Catalog};
 use crate::session::{Request, Statements};
@@ -130,8 +129,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         match facts.form {
             Form::Simple => {}
-            Form::Portal(portal) if !portal.names_statement => {}
-            Form::Portal(_) => return Err("prepares_statement"),
+            // that the name is taken is for the server to say
+            Form::Portal(_) if facts.prepares_again() => return Err("prepares_statement"),
+            Form::Portal(_) => {}
             Form::Series => return Err("pipeline"),
         }
         if analysis.moment_literal() {
@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if !self.caching {
             return Some(BypassReason::SessionOff);
         }
-        if self.pin.is_some_and(|pin| pin != NAMED_STATEMENT) || self.backslash.is_none() {
+        if self.pin.is_some() || self.backslash.is_none() {
             return Some(BypassReason::Pinned);
         }
         match &self.binding {

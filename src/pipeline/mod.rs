@@ -2,6 +2,7 @@
 //!
 //! `session.rs` is the table of contents: plan, look into the cache, admit, bind, run, settle.
 
+mod check;
 mod client;
 mod conclude;
 mod error;
@@ -13,11 +14,14 @@ mod judged;
 mod local;
 mod lookup;
 mod observe;
+mod outgoing;
 mod own;
 mod realm;
 mod relay;
+mod rename;
 mod replay;
 mod run;
+mod series;
 mod serve;
 mod session;
 mod sessions;

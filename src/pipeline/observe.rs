@@ -1,15 +1,17 @@
 //! What a relay learns from the replies that pass: how many rows, which error, what was confirmed, what to keep.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::error::ServeError;
 use super::gateway::Greeting;
 use super::sessions::SessionCard;
 use crate::backend::{Fate, Piece};
 use crate::cache::Fill;
 use crate::quota::QueryTimeExceeded;
-use crate::session::{Portal, Prepared};
+use crate::session::{Description, Portal, Prepared};
 use crate::wire;
 
 /// What to do with a piece.
@@ -25,7 +27,11 @@ pub(super) enum Seen {
 #[derive(Debug)]
 pub(super) enum Confirmation {
     /// ParseComplete.
-    Prepared(Box<[u8]>, Prepared),
+    Prepared(Box<[u8]>, Arc<Prepared>),
+    /// The description of a statement whose name is given; what it said is in [`Observer::described`].
+    Described(Box<[u8]>),
+    /// `DEALLOCATE ALL` or `DISCARD ALL`: no statement is left.
+    AllClosed,
     /// BindComplete.
     Bound(Box<[u8]>, Portal),
     /// CloseComplete of a statement.
@@ -75,8 +81,13 @@ pub(super) struct Observer {
     pub(super) error: Option<[u8; 5]>,
     /// A fatal error was relayed: the client knows why the session ends.
     pub(super) fatal: bool,
-    /// A statement ended prepared statements by SQL.
-    pub(super) deallocated: bool,
+    /// Descriptions of statements that the client was told.
+    pub(super) described: Vec<(Box<[u8]>, Description)>,
+    /// A statement that was bound has another description than the client was told: the error that the server has for
+    /// what was sent in its place is to be told as this.
+    pub(super) plan_changed: bool,
+    /// The connection has no prepared statement any more.
+    pub(super) all_closed: bool,
     /// `DISCARD ALL` succeeded: the backend's session is as new.
     pub(super) discarded: bool,
     /// Parameters that the client is told as they were at its greeting.
@@ -156,6 +167,13 @@ impl Observer {
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
                 self.confirmed.extend(self.awaited.pop_front());
             }
+            b'T' | b'n' if piece.fate == Fate::Relay && piece.described.is_some() => {
+                if let (Some(Confirmation::Described(name)), Some(description)) =
+                    (self.awaited.pop_front(), piece.described)
+                {
+                    self.described.push((name, description));
+                }
+            }
             b'E' if piece.heads > 0 => return self.see_error(bytes, card),
             b'S' => return self.see_parameter(bytes),
             // a notice is not kept, so an answer that came with one is not either
@@ -196,7 +214,10 @@ impl Observer {
         self.completions += 1;
         let tag = wire::command_tag(bytes);
         self.discarded |= tag == b"DISCARD ALL";
-        self.deallocated |= tag.starts_with(b"DEALLOCATE") || tag.starts_with(b"DISCARD");
+        if matches!(tag, b"DISCARD ALL" | b"DEALLOCATE ALL") {
+            self.all_closed = true;
+            self.confirmed.push(Confirmation::AllClosed);
+        }
         if self.fill.is_some() {
             self.partial |= !piece.whole || self.command_complete.is_some();
             self.command_complete = Some(Bytes::copy_from_slice(bytes));
@@ -210,6 +231,13 @@ impl Observer {
         self.fill = None;
         self.fatal |= matches!(fields.severity, b"FATAL" | b"PANIC");
         let code = fields.code.first_chunk::<5>().copied().unwrap_or(*b"XX000");
+        if self.plan_changed && code == *b"26000" {
+            let error = ServeError::PlanChanged;
+            self.error.get_or_insert(*b"0A000");
+            let mut frame = BytesMut::new();
+            wire::error_response(&error, &mut frame);
+            return Seen::Replace(frame.freeze());
+        }
         self.error.get_or_insert(code);
         match &self.time_exceeded {
             Some(exceeded) if code == *b"57014" && card.signals.timed_out() => {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
@@ -56,6 +56,22 @@ pub struct Database {
     pub scope: u32,
     /// Its definitions.
     pub watch: CatalogWatch,
+    epoch: Arc<AtomicU64>,
+}
+
+impl Database {
+    /// The state of the definitions that prepared statements were prepared by: another number after every change that
+    /// the gateway hears of.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Definitions have changed, by a statement that went through the gateway: they are read again, and statements are
+    /// prepared again.
+    pub(super) fn definitions_changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.watch.refresh();
+    }
 }
 
 /// A backend.
@@ -70,6 +86,7 @@ pub struct Backend {
     pub metrics: BackendMetrics,
     checkout_timeout_ms: AtomicU64,
     cancel_timeout_ms: AtomicU64,
+    max_prepared_statements: AtomicUsize,
 }
 
 impl Backend {
@@ -83,12 +100,19 @@ impl Backend {
         Duration::from_millis(self.cancel_timeout_ms.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set_timeouts(&self, config: &config::Backend) {
+    /// How many prepared statements one connection has at most.
+    pub fn max_prepared_statements(&self) -> usize {
+        self.max_prepared_statements.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_limits(&self, config: &config::Backend) {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.checkout_timeout_ms
             .store(ms(config.checkout_timeout), Ordering::Relaxed);
         self.cancel_timeout_ms
             .store(ms(config.cancel_timeout), Ordering::Relaxed);
+        let statements = usize::try_from(config.max_prepared_statements).unwrap_or(usize::MAX);
+        self.max_prepared_statements.store(statements, Ordering::Relaxed);
     }
 }
 
@@ -266,8 +290,9 @@ fn new_backend(
         metrics: metrics.backend(name),
         checkout_timeout_ms: AtomicU64::new(0),
         cancel_timeout_ms: AtomicU64::new(0),
+        max_prepared_statements: AtomicUsize::new(0),
     };
-    backend.set_timeouts(settings);
+    backend.set_limits(settings);
     Ok(backend)
 }
 
@@ -311,11 +336,17 @@ fn new_database(
         ..WatchSettings::default()
     };
     let stale = Arc::clone(tags);
+    let epoch = Arc::new(AtomicU64::new(0));
+    let changed = Arc::clone(&epoch);
     Ok(Database {
         name: name.clone(),
         // by address, so that two backends that are one server know of each other's writes
         scope: tags.scope(&BackendName::new(settings.address.to_string()), name),
-        watch: CatalogWatch::spawn(source, watch, move || stale.invalidate_all()),
+        watch: CatalogWatch::spawn(source, watch, move || {
+            changed.fetch_add(1, Ordering::AcqRel);
+            stale.invalidate_all();
+        }),
+        epoch,
     })
 }
 

@@ -3,23 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::lookup::Collecting;
 use super::observe::Observer;
+use super::outgoing::{hidden_describe, inject_unnamed, send_changed};
 use super::relay::{Relay, RelayEnd};
+use super::rename::Renaming;
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Over, Session};
 use super::settle::{Aftermath, take_over};
-use crate::backend::{Asked, Asker, BackendError, Connector};
+use crate::backend::{BackendError, Connector};
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
 use crate::pool::{CheckoutError, Lease};
 use crate::quota::{Permit, QueryTimeExceeded};
-use crate::session::{Ending, Request};
+use crate::session::{Ending, Request, StatementKey};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{BackendConnected, BackendLost, BackendUnreachable, QuotaRefused, RequestEnd};
 use crate::wire::{self, FrontendTag, TransactionStatus};
@@ -216,43 +217,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.release(Instant::now()).await;
             return served;
         }
-        let prepares_unnamed = !facts.needs_unnamed || self.unnamed_here;
-        let injected = !prepares_unnamed && inject_unnamed(&self.statements, lease);
-        let to_send = if observer.collects() && hidden_describe(&facts, request).is_some() {
-            send_with_describe(request, &facts, &mut self.client, lease)
-        } else {
-            let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
-            Facts::note_sent(request, bytes, lease);
-            request.len
-        };
-        if facts.unknown && facts.parses_unnamed {
-            // its text was not read, so it cannot be prepared elsewhere; the session is pinned
-            self.statements.note_closed(b"");
-        }
-        // what an earlier part of the series still has to hear comes first
-        observer.awaited = std::mem::take(&mut self.late);
-        observer.awaited.extend(facts.confirmations);
         let began = Instant::now();
-        let relay = Relay {
-            client: &mut self.client,
-            backend: lease,
-            card: &self.card,
-            observer: &mut observer,
-            to_send,
-            to_come: match request.ending {
-                Ending::Long { left } => left,
-                Ending::Call | Ending::Sync | Ending::Flush | Ending::Full => 0,
-            },
-            answered: match request.ending {
-                Ending::Call | Ending::Sync | Ending::Flush => true,
-                Ending::Full => false,
-                Ending::Long { .. } => request
-                    .frames
-                    .last()
-                    .is_some_and(|frame| frame.tag == FrontendTag::Query),
-            },
+        let mut end = Ok(Vec::new());
+        if !facts.namings.is_empty() {
+            end = self.check_statements(&facts.namings, &mut observer).await;
+        }
+        let sent = Sent {
+            form: facts.form,
+            leaves_unnamed: facts.parses_unnamed,
         };
-        let end = relay.run().await;
+        let end = match end {
+            Ok(changed) => {
+                observer.plan_changed = !changed.is_empty();
+                self.exchange(request, facts, &changed, &mut observer).await
+            }
+            Err(end) => end,
+        };
         let ended = Instant::now();
         story.backend_time = ended.saturating_duration_since(began);
         story.ended = Some(ended);
@@ -260,12 +240,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         story.bytes = observer.bytes;
         self.card.note_query(false);
         // after an error it is not known whether a Parse was skipped: the next use prepares it again
-        self.unnamed_here = facts.form != Form::Simple
+        self.unnamed_here = sent.form != Form::Simple
             && observer.error.is_none()
-            && (self.unnamed_here || injected || facts.parses_unnamed);
+            && (self.unnamed_here || sent.leaves_unnamed);
         match end {
             RelayEnd::Done => {
-                self.settle(facts.form, &aftermath, &mut observer, guard, catalog, story)
+                self.settle(sent.form, &aftermath, &mut observer, guard, catalog, story)
                     .await;
                 Ok(())
             }
@@ -294,6 +274,71 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Err(Over::Told)
             }
         }
+    }
+
+    /// Sends the request and relays what is answered.
+    async fn exchange(
+        &mut self,
+        request: &Request,
+        mut facts: Facts,
+        changed: &[StatementKey],
+        observer: &mut Observer,
+    ) -> RelayEnd {
+        let Binding::Held(lease) = &mut self.binding else {
+            return RelayEnd::BackendGone(BackendError::Closed);
+        };
+        if facts.needs_unnamed && !self.unnamed_here {
+            inject_unnamed(&self.statements, lease);
+            self.unnamed_here = true;
+        }
+        let to_send =
+            if facts.namings.is_empty() && !(observer.collects() && hidden_describe(&facts).is_some()) {
+                let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
+                Facts::note_sent(request, bytes, lease);
+                request.len
+            } else {
+                let renaming = Renaming {
+                    backend: lease,
+                    epoch: self.identity.database.epoch(),
+                    limit: self.identity.team.backend.max_prepared_statements(),
+                    changed,
+                };
+                send_changed(request, &facts, observer.collects(), &mut self.client, renaming);
+                0
+            };
+        if facts.unread_parse {
+            // its text was not read, so it cannot be prepared elsewhere; the session is pinned
+            self.statements.note_closed(b"");
+        }
+        // what an earlier part of the series still has to hear comes first
+        observer.awaited.append(&mut self.late);
+        if observer.error.is_none() {
+            observer.awaited.append(&mut facts.confirmations);
+        }
+        // of a long message some has come while the request waited
+        let left = match request.ending {
+            Ending::Long { left } => left,
+            Ending::Call | Ending::Sync | Ending::Flush | Ending::Full => 0,
+        };
+        let held = if to_send == 0 { 0 } else { request.len };
+        let more = left.min(self.client.inbox().len() - held);
+        let relay = Relay {
+            client: &mut self.client,
+            backend: lease,
+            card: &self.card,
+            observer,
+            to_send: to_send + more,
+            to_come: left - more,
+            answered: match request.ending {
+                Ending::Call | Ending::Sync | Ending::Flush => true,
+                Ending::Full => false,
+                Ending::Long { .. } => request
+                    .frames
+                    .last()
+                    .is_some_and(|frame| frame.tag == FrontendTag::Query),
+            },
+        };
+        relay.run().await
     }
 
     fn lose_backend(
@@ -340,6 +385,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 }
 
+/// What matters of a request once it was sent.
+struct Sent {
+    form: Form,
+    /// It prepares the unnamed statement.
+    leaves_unnamed: bool,
+}
+
 /// Why a request does not get to the backend.
 enum Stopped {
     Refused(ServeError),
@@ -351,55 +403,4 @@ fn failed(error: &ServeError) -> RequestEnd<'static> {
         sqlstate: error.sqlstate().as_str(),
         source: ErrorSource::Gateway,
     }
-}
-
-/// Prepares the session's unnamed statement at a connection that does not have it; closes what is there under that name
-/// if the session has none, so that nobody else's is run.
-fn inject_unnamed(
-    statements: &crate::session::Statements,
-    lease: &mut crate::pool::Lease<crate::backend::Connector>,
-) -> bool {
-    if let Some(prepared) = statements.prepared(b"") {
-        wire::parse_frame(b"", &prepared.text, &prepared.types, lease.outgoing());
-        lease.note_sent(Asked::Parse, Asker::Gateway);
-        return true;
-    }
-    wire::close_statement_frame(b"", lease.outgoing());
-    lease.note_sent(Asked::Close, Asker::Gateway);
-    false
-}
-
-/// Where a Describe of the portal has to be put in, so that the answer can be kept with its RowDescription.
-fn hidden_describe(facts: &Facts, _request: &Request) -> Option<usize> {
-    match facts.form {
-        Form::Portal(portal) if !portal.described => Some(portal.execute),
-        Form::Portal(_) | Form::Simple | Form::Series => None,
-    }
-}
-
-/// Puts the request with a hidden Describe before its Execute into the backend's outgoing bytes; nothing is left to be
-/// sent from the inbox.
-fn send_with_describe<S: AsyncRead + AsyncWrite + Unpin + Send>(
-    request: &Request,
-    facts: &Facts,
-    client: &mut super::client::Client<S>,
-    lease: &mut crate::pool::Lease<crate::backend::Connector>,
-) -> usize {
-    let execute = hidden_describe(facts, request);
-    let mut out = BytesMut::with_capacity(request.len + 16);
-    for (index, frame) in request.frames.iter().enumerate() {
-        let bytes = client.inbox().get(frame.start..frame.end).unwrap_or_default();
-        if Some(index) == execute {
-            let portal = wire::execute(bytes)
-                .map(|execute| execute.portal)
-                .unwrap_or_default();
-            wire::describe_portal_frame(portal, &mut out);
-            lease.note_sent(Asked::DescribePortal, Asker::Gateway);
-        }
-        out.extend_from_slice(bytes);
-        Facts::note_frame(frame, client.inbox(), lease);
-    }
-    lease.outgoing().extend_from_slice(&out);
-    client.consume(request.len);
-    0
 }

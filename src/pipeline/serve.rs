@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
-use super::facts::{Facts, Form};
+use super::facts::{Facts, Form, Reader};
 use super::local::{answer_extended, answer_simple};
 use super::lookup::Way;
 use super::own::OwnSettings;
@@ -71,13 +71,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     pub(super) async fn serve(&mut self, request: &Request) -> Served {
         let began = Instant::now();
         let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
-        let read = Facts::read(
-            request,
-            bytes,
-            &self.statements,
-            &self.gateway.analyzer,
-            self.backslash,
-        );
+        let reader = Reader {
+            statements: &self.statements,
+            analyzer: &self.gateway.analyzer,
+            backslash: self.backslash,
+            shared: &self.gateway.statements,
+            scope: (!self.path_unknown).then_some(&self.scope),
+            settings: &self.settings,
+        };
+        let read = Facts::read(request, bytes, &reader);
         let facts = match read {
             Ok(facts) => facts,
             Err(error) => return self.protocol_error(&error.into()),
@@ -86,6 +88,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return self.serve_own(request, &facts);
         }
         let mut story = Story::of(&facts, request, began);
+        if facts.too_many {
+            self.refuse_with(request, &ServeError::TooManyStatements, &mut story);
+            return Ok(());
+        }
         match self.look_up(request, &facts, &mut story).await {
             Ok(Way::Memory(entry, verdict)) => {
                 story.verdict = verdict;

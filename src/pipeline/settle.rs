@@ -12,9 +12,6 @@ use crate::policy::{Invalidation, invalidation};
 use crate::session::{SettingValue, Settings, Statements};
 use crate::sql::{PinReason, SettingChange, Statement, StatementKind, TransactionControl};
 
-/// The pin of a session that prepared a named statement: its connection has the statement, and is kept.
-pub(super) const NAMED_STATEMENT: &str = "named_statement";
-
 /// What a request will leave behind.
 #[derive(Debug, Default)]
 #[expect(
@@ -109,9 +106,6 @@ impl Aftermath {
         {
             aftermath.stale.push(Invalidation::Everything);
         }
-        if facts.names_statement {
-            aftermath.pin.get_or_insert(NAMED_STATEMENT);
-        }
         aftermath
     }
 
@@ -195,16 +189,17 @@ fn changes_defaults(statement: &Statement) -> bool {
 
 /// Takes over into `statements` what the backend confirmed.
 pub(super) fn take_over(observer: &mut Observer, statements: &mut Statements, in_transaction: bool) {
-    if observer.deallocated {
-        statements.note_all_closed();
-    }
     for confirmation in observer.confirmed.drain(..) {
         match confirmation {
             Confirmation::Prepared(name, prepared) => statements.note_prepared(&name, prepared),
             Confirmation::ClosedStatement(name) => statements.note_closed(&name),
             Confirmation::Bound(name, portal) if in_transaction => statements.note_bound(&name, portal),
-            Confirmation::Bound(..) | Confirmation::Nothing => {}
+            Confirmation::AllClosed => statements.note_all_closed(),
+            Confirmation::Bound(..) | Confirmation::Described(_) | Confirmation::Nothing => {}
         }
+    }
+    for (name, description) in observer.described.drain(..) {
+        statements.note_described(&name, description);
     }
     if !in_transaction {
         statements.note_transaction_ended();

@@ -8,4 +8,6 @@ mod statements;
 pub use request::{Collected, Collector, Ending, FrameSpan, MAX_HELD, Request};
 pub use settings::{SettingValue, Settings};
 pub use startup::{StartupError, StartupRequest};
-pub use statements::{LocalPortal, Portal, Prepared, Statements};
+pub use statements::{
+    Description, LocalPortal, Portal, Prepared, SharedStatements, StatementKey, Statements,
+};

@@ -5,6 +5,9 @@ use crate::wire::{self, FrontendTag, MAX_FRAME, WireError};
 /// Messages are held whole up to this size so that they can be read; what is longer is streamed.
 pub const MAX_HELD: usize = 1 << 20;
 
+/// Of a message that is streamed this much is held: a `Bind` begins with the names that it is about.
+const MIN_BEGINNING: usize = 4 * 1024;
+
 /// A message of a request: its place in the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameSpan {
@@ -118,6 +121,9 @@ impl Collector {
             if header.len > MAX_HELD {
                 if !self.frames.is_empty() {
                     return Ok(self.take(start, Ending::Full));
+                }
+                if rest.len() < MIN_BEGINNING {
+                    return Ok(Collected::More);
                 }
                 self.frames.push(FrameSpan {
                     tag,
@@ -254,14 +260,14 @@ mod tests {
     fn a_long_message_is_streamed() {
         let long = frame(b'Q', MAX_HELD);
         assert_eq!(
-            transcript(&long[..100]),
-            format!("Q:Long {{ left: {} }}", long.len() - 100)
+            transcript(&long[..MIN_BEGINNING]),
+            format!("Q:Long {{ left: {} }}", long.len() - MIN_BEGINNING)
         );
         let mut batch = frame(b'P', 3);
-        batch.extend(&long[..10]);
+        batch.extend(&long[..=MIN_BEGINNING]);
         assert_eq!(
             transcript(&batch),
-            format!("P:Full Q:Long {{ left: {} }}", long.len() - 10)
+            format!("P:Full Q:Long {{ left: {} }}", long.len() - MIN_BEGINNING - 1)
         );
         let many: Vec<u8> = (0..20).flat_map(|_| frame(b'B', MAX_HELD / 10)).collect();
         assert_eq!(transcript(&many), "BBBBBBBBBB:Full BBBBBBBBBB:Full");

@@ -110,6 +110,16 @@ impl Settings {
         self.encode(|name| !WITHOUT_EFFECT_ON_RESULTS.contains(&name), out);
     }
 
+    /// Whether text means the same with `other`, but for where names are looked for: a statement is looked through again
+    /// when the search path has changed.
+    pub fn reads_like(&self, other: &Self) -> bool {
+        let wanted = |(name, _): &(&Arc<str>, &SettingValue)| {
+            let name: &str = name;
+            name != "search_path" && !WITHOUT_EFFECT_ON_RESULTS.contains(&name)
+        };
+        Arc::ptr_eq(&self.0, &other.0) || self.0.iter().filter(wanted).eq(other.0.iter().filter(wanted))
+    }
+
     /// Appends all of them, so that different settings give different bytes.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         self.encode(|_| true, out);

@@ -1,20 +1,39 @@
 //! A session's prepared statements and portals, as far as the gateway must know them.
 //!
 //! They are noted when the backend confirms them, never before: a `Parse` that fails leaves what was there. What is not
-//! noted (there is a bound) is not known, and whatever is not known is taken to do anything.
+//! known is taken to do anything. A named statement is the session's by name only: at a connection it has another name,
+//! and is prepared there when it is used.
 
 use std::collections::HashMap;
+use std::hash::Hasher;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use super::settings::Settings;
 use crate::sql::Analysis;
 
-/// Names and texts noted at most; a session that prepares more goes on, its later ones are not known.
+/// Names and texts noted at most; a session that prepares more is refused.
 const MAX_NOTED: usize = 10_000;
 
 /// Bytes of texts noted at most.
 const MAX_BYTES: usize = 16 << 20;
 
+/// What a statement is: a digest of its text, the types of its parameters, and everything that changes what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatementKey(pub u128);
+
+/// A digest of what the server says of a statement's parameters and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description(pub u128);
+
+impl Description {
+    /// Of a description that is too long to be looked at; not told from another such.
+    pub const TOO_LONG: Self = Self(0);
+}
+
 /// A prepared statement.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Prepared {
     /// Its SQL text.
     pub text: Box<[u8]>,
@@ -22,6 +41,71 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// The facts.
     pub analysis: Analysis,
+    /// What it is at any connection; `None` for the unnamed statement, which is prepared anew wherever it is used.
+    pub key: Option<StatementKey>,
+    /// The settings of its session when it was prepared: its literals were read by these.
+    pub settings: Settings,
+}
+
+impl Prepared {
+    fn bytes(&self) -> usize {
+        self.text.len() + self.types.len()
+    }
+}
+
+/// Named statements that sessions have prepared, each once however many sessions have it.
+#[derive(Debug)]
+pub struct SharedStatements {
+    known: Mutex<Known>,
+    keys: (u64, u64),
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    statements: HashMap<StatementKey, Weak<Prepared>>,
+    /// At this many, those that nobody has any more are dropped.
+    prune_at: usize,
+}
+
+impl Default for SharedStatements {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            // not to be guessed, so that nobody can make two statements that are taken for one
+            keys: (rand::random(), rand::random()),
+        }
+    }
+}
+
+impl SharedStatements {
+    /// The smallest number of statements at which the ones that nobody has are looked for.
+    const PRUNE_AT: usize = 1_024;
+
+    /// What `text` with parameters of `types` is, where `scope` is everything else that it depends on.
+    pub fn key(&self, scope: &[u8], text: &[u8], types: &[u8]) -> StatementKey {
+        let mut hasher = SipHasher24::new_with_keys(self.keys.0, self.keys.1);
+        for part in [scope, text, types] {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        StatementKey(hasher.finish128().as_u128())
+    }
+
+    /// The statement `key`, made by `make` if no session has it.
+    pub fn share(&self, key: StatementKey, make: impl FnOnce() -> Prepared) -> Arc<Prepared> {
+        // nothing panics while it holds the lock, and the map is whole after each step
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = known.statements.get(&key).and_then(Weak::upgrade) {
+            return prepared;
+        }
+        if known.statements.len() >= known.prune_at.max(Self::PRUNE_AT) {
+            known.statements.retain(|_, prepared| prepared.strong_count() > 0);
+            known.prune_at = known.statements.len() * 2;
+        }
+        let prepared = Arc::new(make());
+        known.statements.insert(key, Arc::downgrade(&prepared));
+        prepared
+    }
 }
 
 /// A portal that outlives its request, inside a transaction.
@@ -42,40 +126,68 @@ pub struct LocalPortal {
     pub formats: Box<[i16]>,
 }
 
+/// A named statement of a session.
+#[derive(Debug)]
+struct Named {
+    prepared: Arc<Prepared>,
+    /// What the client was told of it.
+    description: Option<Description>,
+}
+
 /// What a session has prepared and bound.
 #[derive(Debug, Default)]
 pub struct Statements {
-    unnamed: Option<Prepared>,
-    named: HashMap<Box<[u8]>, Prepared>,
+    unnamed: Option<Arc<Prepared>>,
+    named: HashMap<Box<[u8]>, Named>,
     bytes: usize,
     portals: HashMap<Box<[u8]>, Portal>,
 }
 
 impl Statements {
     /// The statement `name`, empty for the unnamed one.
-    pub fn prepared(&self, name: &[u8]) -> Option<&Prepared> {
+    pub fn prepared(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
         if name.is_empty() {
             self.unnamed.as_ref()
         } else {
-            self.named.get(name)
+            self.named.get(name).map(|named| &named.prepared)
         }
     }
 
+    /// What the client was told of the statement `name`.
+    pub fn description(&self, name: &[u8]) -> Option<Description> {
+        self.named.get(name)?.description
+    }
+
+    /// Whether there is room for one more named statement of this many bytes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.named.len() < MAX_NOTED && self.bytes + bytes <= MAX_BYTES
+    }
+
+    /// How many named statements there are.
+    pub fn named(&self) -> usize {
+        self.named.len()
+    }
+
     /// Notes that `name` was prepared.
-    pub fn note_prepared(&mut self, name: &[u8], prepared: Prepared) {
+    pub fn note_prepared(&mut self, name: &[u8], prepared: Arc<Prepared>) {
         if name.is_empty() {
             self.unnamed = Some(prepared);
             return;
         }
-        let bytes = name.len() + prepared.text.len() + prepared.types.len();
-        if self.named.len() >= MAX_NOTED || self.bytes + bytes > MAX_BYTES {
-            return;
+        self.bytes += name.len() + prepared.bytes();
+        let named = Named {
+            prepared,
+            description: None,
+        };
+        if let Some(old) = self.named.insert(name.into(), named) {
+            self.bytes = self.bytes.saturating_sub(name.len() + old.prepared.bytes());
         }
-        self.bytes += bytes;
-        if let Some(old) = self.named.insert(name.into(), prepared) {
-            self.bytes = self
-                .bytes
-                .saturating_sub(name.len() + old.text.len() + old.types.len());
+    }
+
+    /// Notes what the client was told of the statement `name`.
+    pub fn note_described(&mut self, name: &[u8], description: Description) {
+        if let Some(named) = self.named.get_mut(name) {
+            named.description = Some(description);
         }
     }
 
@@ -84,9 +196,7 @@ impl Statements {
         if name.is_empty() {
             self.unnamed = None;
         } else if let Some(old) = self.named.remove(name) {
-            self.bytes = self
-                .bytes
-                .saturating_sub(name.len() + old.text.len() + old.types.len());
+            self.bytes = self.bytes.saturating_sub(name.len() + old.prepared.bytes());
         }
     }
 
@@ -124,12 +234,14 @@ mod tests {
     use super::*;
     use crate::sql::Backslash;
 
-    fn prepared(text: &str) -> Prepared {
-        Prepared {
+    fn prepared(text: &str) -> Arc<Prepared> {
+        Arc::new(Prepared {
             text: text.as_bytes().into(),
             types: Box::default(),
             analysis: Analysis::of(text.as_bytes(), Backslash::Literal),
-        }
+            key: None,
+            settings: Settings::default(),
+        })
     }
 
     #[test]
@@ -141,15 +253,47 @@ mod tests {
             statements.prepared(b"").map(|known| &*known.text),
             Some(&b"SELECT 1"[..])
         );
+        statements.note_described(b"a", Description(1));
+        assert_eq!(statements.description(b"a"), Some(Description(1)));
+        statements.note_prepared(b"a", prepared("SELECT 3"));
+        assert_eq!(statements.description(b"a"), None, "it is another one");
         statements.note_closed(b"");
         assert!(statements.prepared(b"").is_none() && statements.prepared(b"a").is_some());
         statements.note_closed(b"a");
         assert_eq!(statements.bytes, 0);
-        for number in 0..=MAX_NOTED {
-            statements.note_prepared(number.to_string().as_bytes(), prepared("SELECT 3"));
+        let shared = prepared("SELECT 4");
+        for number in 0..MAX_NOTED {
+            assert!(statements.has_room(100), "{number}");
+            statements.note_prepared(number.to_string().as_bytes(), Arc::clone(&shared));
         }
-        assert_eq!(statements.named.len(), MAX_NOTED);
+        assert!(!statements.has_room(1));
         statements.note_all_closed();
-        assert_eq!((statements.named.len(), statements.bytes), (0, 0));
+        assert_eq!((statements.named(), statements.bytes), (0, 0));
+        assert!(!statements.has_room(MAX_BYTES + 1));
+    }
+
+    #[test]
+    fn sessions_share_what_is_the_same() {
+        let shared = SharedStatements::default();
+        let key = shared.key(b"scope", b"SELECT 1", b"");
+        assert_eq!(key, shared.key(b"scope", b"SELECT 1", b""));
+        for other in [
+            shared.key(b"other", b"SELECT 1", b""),
+            shared.key(b"scope", b"SELECT 1", b"\0\0\0\x17"),
+            shared.key(b"scop", b"eSELECT 1", b""),
+        ] {
+            assert_ne!(key, other);
+        }
+        let make = || Arc::into_inner(prepared("SELECT 1")).expect("the only one");
+        let first = shared.share(key, make);
+        let second = shared.share(key, || panic!("it is known"));
+        assert!(Arc::ptr_eq(&first, &second));
+        drop((first, second));
+        for number in 0..10_000_u32 {
+            let key = shared.key(&number.to_be_bytes(), b"SELECT 1", b"");
+            drop(shared.share(key, make));
+        }
+        let known = shared.known.lock().expect("no panic");
+        assert!(known.statements.len() <= 2 * SharedStatements::PRUNE_AT);
     }
 }

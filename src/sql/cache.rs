@@ -11,6 +11,7 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use super::analyze::{MAX_BYTES, analyze, shared_by_shape};
+use super::facts::unread;
 use super::shape::{canonical_into, survey};
 use super::statement::{Located, RelationName, Statement};
 use super::token::Backslash;
@@ -71,6 +72,15 @@ impl Analysis {
         let moment_literal =
             text.len() > MAX_BYTES || survey(text, backslash, &mut Vec::new()).moment_literal;
         Self::new(analyze(text, backslash), moment_literal, backslash)
+    }
+
+    /// Of a text that is read by rules that are not known: it can do anything.
+    pub fn unread(text: &[u8]) -> Self {
+        let located = Located {
+            span: 0..text.len(),
+            statement: Arc::new(unread()),
+        };
+        Self::new(vec![located], true, Backslash::Literal)
     }
 
     fn new(statements: Vec<Located>, moment_literal: bool, backslash: Backslash) -> Self {

@@ -155,6 +155,11 @@ impl Draft {
     }
 }
 
+/// Facts of a text that cannot be read.
+pub(super) fn unread() -> Statement {
+    Draft::unparsed().finish(b"", &[])
+}
+
 /// Whether a relation's name says that it is temporary.
 pub(super) fn is_temporary(relation: &RelationName) -> bool {
     relation.name.starts_with('#') || relation.schema.as_deref() == Some("pg_temp")

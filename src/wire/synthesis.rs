@@ -291,6 +291,25 @@ pub fn describe_portal_frame(name: &[u8], out: &mut BytesMut) {
     target_frame(b'D', b'P', name, out);
 }
 
+/// A `Describe` of a statement for a backend.
+pub fn describe_statement_frame(name: &[u8], out: &mut BytesMut) {
+    target_frame(b'D', b'S', name, out);
+}
+
+/// A `Flush` for a backend.
+pub fn flush_frame(out: &mut BytesMut) {
+    let start = begin(b'H', out);
+    end(start, out);
+}
+
+/// A `Query` for a backend.
+pub fn query_frame(sql: &str, out: &mut BytesMut) {
+    let start = begin(b'Q', out);
+    out.put_slice(sql.as_bytes());
+    out.put_u8(0);
+    end(start, out);
+}
+
 fn target_frame(tag: u8, kind: u8, name: &[u8], out: &mut BytesMut) {
     let start = begin(tag, out);
     out.put_u8(kind);

@@ -1,0 +1,148 @@
+//! What the gateway asks a connection for by itself, between the requests of sessions.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::Connection;
+use crate::backend::error::BackendError;
+use crate::backend::replies::{Asked, Asker};
+use crate::session::Settings;
+use crate::wire::{self, ErrorFields};
+
+/// How long the answer to the gateway's own statements may take.
+const OWN_STATEMENT: Duration = Duration::from_secs(30);
+
+impl Connection {
+    /// Makes it what `settings` say, where it is not. Parameters that the server reports on the way are noted.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses a value, or the connection is lost. The connection is then not to be used again.
+    pub async fn restore(&mut self, settings: &Settings) -> Result<(), BackendError> {
+        if self.settings.as_ref() == Some(settings) {
+            return Ok(());
+        }
+        let sql = settings.restore_sql(self.settings.as_ref());
+        self.settings = None;
+        if !sql.is_empty() {
+            self.run_own(&sql).await?;
+        }
+        self.settings = Some(settings.clone());
+        Ok(())
+    }
+
+    /// Learns what the login's search path is.
+    pub(in crate::backend) async fn learn_search_path(&mut self) -> Result<(), BackendError> {
+        let rows = self
+            .run_own("SELECT pg_catalog.current_setting('search_path')")
+            .await?;
+        self.search_path = rows.unwrap_or_default().into();
+        Ok(())
+    }
+
+    /// Ends a transaction that nobody will end.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub async fn roll_back(&mut self) -> Result<(), BackendError> {
+        self.run_own("ROLLBACK").await.map(drop)
+    }
+
+    /// Makes it as new after a session that left things behind.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses, or the connection is lost.
+    pub async fn discard(&mut self) -> Result<(), BackendError> {
+        self.run_own("DISCARD ALL").await?;
+        self.settings = Some(Settings::default());
+        self.statements.clear();
+        Ok(())
+    }
+
+    /// Runs the gateway's own statements; the first field of the last row comes back.
+    async fn run_own(&mut self, sql: &str) -> Result<Option<String>, BackendError> {
+        wire::query_frame(sql, &mut self.to_send);
+        self.replies.sent(Asked::Query, Asker::Gateway);
+        tokio::time::timeout(OWN_STATEMENT, self.finish_own())
+            .await
+            .map_err(|_| BackendError::Slow(OWN_STATEMENT))?
+    }
+
+    async fn finish_own(&mut self) -> Result<Option<String>, BackendError> {
+        self.stream
+            .write_all_buf(&mut self.to_send)
+            .await
+            .map_err(BackendError::Lost)?;
+        self.stream.flush().await.map_err(BackendError::Lost)?;
+        let (mut field, mut refused) = (None, None);
+        while !self.replies.settled() {
+            let Some(piece) = self.next_piece()? else {
+                if poll_fn(|cx| self.poll_receive(cx)).await? == 0 {
+                    return Err(BackendError::Closed);
+                }
+                continue;
+            };
+            let frame = self.bytes(&piece);
+            match piece.tag {
+                b'D' => field = first_field(frame),
+                b'E' => refused = Some(refusal(frame)),
+                b'S' => {
+                    if let Ok((name, value)) = wire::parameter_status(frame) {
+                        let name = String::from_utf8_lossy(name).into_owned();
+                        let value = String::from_utf8_lossy(value).into_owned();
+                        self.parameters.insert(name, value);
+                    }
+                }
+                _ => {}
+            }
+            self.consume(piece.end);
+        }
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(field),
+        }
+    }
+
+    /// Reads what comes until everything owed has come, and throws it away: for a query whose client is gone.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing that is owed is forgotten.
+    pub async fn drain_replies(&mut self) -> Result<(), BackendError> {
+        loop {
+            while let Some(piece) = self.next_piece()? {
+                self.consume(piece.end);
+            }
+            if self.replies.drained() {
+                return Ok(());
+            }
+            if poll_fn(|cx| self.poll_receive(cx)).await? == 0 {
+                return Err(BackendError::Closed);
+            }
+        }
+    }
+}
+
+fn first_field(row: &[u8]) -> Option<String> {
+    let field = row.get(7..)?;
+    let (len, rest) = field.split_first_chunk::<4>()?;
+    let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
+    Some(String::from_utf8_lossy(rest.get(..len)?).into_owned())
+}
+
+/// What an `ErrorResponse` of the server says.
+pub(in crate::backend) fn refusal(frame: &[u8]) -> BackendError {
+    let fields = ErrorFields::of(frame);
+    BackendError::Refused {
+        code: String::from_utf8_lossy(fields.code).into_owned(),
+        message: String::from_utf8_lossy(fields.message).into_owned(),
+    }
+}

@@ -1,0 +1,241 @@
+//! Prepared statements that a connection has, by what they mean: sessions share them.
+//!
+//! A statement is known under a number, which makes its name at the server; a number is used once in a connection's life,
+//! so that no reply can be taken for another statement's. It counts as there once the server has confirmed it. How many
+//! there are is bounded: the one that was used the longest time ago is closed first. Source:
+//! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY>.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU64;
+
+use crate::session::{Description, StatementKey};
+
+/// A statement's number at its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatementNumber(NonZeroU64);
+
+/// Names of shared statements at the server begin with this.
+const PREFIX: &str = "tollgate_";
+
+impl fmt::Display for StatementNumber {
+    /// Its name at the server.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.0)
+    }
+}
+
+/// Whether `name` could be one of the gateway's own.
+pub fn is_shared_name(name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes())
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    number: StatementNumber,
+    /// The state of the database's definitions when it was prepared, as [`Statements::find`] is told.
+    epoch: u64,
+    /// Its description, where the server has given it.
+    description: Option<Description>,
+    confirmed: bool,
+    /// The round that used it last.
+    used: u64,
+}
+
+/// The statements of one connection.
+#[derive(Debug)]
+pub struct Statements {
+    known: HashMap<StatementKey, Known>,
+    next: NonZeroU64,
+    round: u64,
+}
+
+impl Default for Statements {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            next: NonZeroU64::MIN,
+            round: 0,
+        }
+    }
+}
+
+impl Statements {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// A request begins: what it uses is not closed before the next begins. `settled`: everything asked for before was
+    /// answered, so what is not confirmed by now never will be.
+    pub fn begin_round(&mut self, settled: bool) {
+        self.round += 1;
+        if settled {
+            self.known.retain(|_, known| known.confirmed);
+        }
+    }
+
+    /// The statement `key`, if it is there and was prepared in `epoch`, so that a change of definitions since then cannot
+    /// have made it another.
+    pub fn find(&mut self, key: StatementKey, epoch: u64) -> Option<StatementNumber> {
+        let round = self.round;
+        let known = self.known.get_mut(&key).filter(|known| known.epoch == epoch)?;
+        known.used = round;
+        Some(known.number)
+    }
+
+    /// What the server said of `key`.
+    pub fn description(&self, key: StatementKey) -> Option<Description> {
+        self.known.get(&key)?.description
+    }
+
+    /// Notes that `key` is about to be prepared: its new number, and what to close for it first, of which there are at most
+    /// `limit` then.
+    pub fn prepare(
+        &mut self,
+        key: StatementKey,
+        epoch: u64,
+        limit: usize,
+    ) -> (StatementNumber, Vec<StatementNumber>) {
+        let mut closed: Vec<StatementNumber> = self.forget(key).into_iter().collect();
+        while self.known.len() >= limit.max(1) {
+            let oldest = self
+                .known
+                .iter()
+                .filter(|(_, known)| known.used < self.round)
+                .min_by_key(|(_, known)| known.used)
+                .map(|(key, _)| *key);
+            // what the request itself uses stays, also beyond the limit
+            let Some(oldest) = oldest else { break };
+            closed.extend(self.forget(oldest));
+        }
+        let number = StatementNumber(self.next);
+        self.next = self.next.saturating_add(1);
+        let known = Known {
+            number,
+            epoch,
+            description: None,
+            confirmed: false,
+            used: self.round,
+        };
+        self.known.insert(key, known);
+        (number, closed)
+    }
+
+    /// Notes that the server has confirmed `number`.
+    pub fn confirm(&mut self, number: StatementNumber) {
+        if let Some(known) = self.known.values_mut().find(|known| known.number == number) {
+            known.confirmed = true;
+        }
+    }
+
+    /// Notes what the server said of `number`.
+    pub fn describe(&mut self, number: StatementNumber, description: Description) {
+        if let Some(known) = self.known.values_mut().find(|known| known.number == number) {
+            known.description = Some(description);
+        }
+    }
+
+    /// Forgets `key`; its number, if it was there, is to be closed.
+    pub fn forget(&mut self, key: StatementKey) -> Option<StatementNumber> {
+        self.known.remove(&key).map(|known| known.number)
+    }
+
+    /// Forgets all: the server has none any more.
+    pub fn clear(&mut self) {
+        self.known.clear();
+    }
+}
+
+/// Digests a statement's description as its frames come.
+#[derive(Debug)]
+pub(super) struct Digest(siphasher::sip128::SipHasher24);
+
+impl Digest {
+    /// Of the frame with the parameters.
+    pub(super) fn begin(frame: &[u8]) -> Self {
+        use std::hash::Hasher;
+        // what a server says is not chosen by an adversary of its own client, so the key need not be secret
+        let mut hasher = siphasher::sip128::SipHasher24::new();
+        hasher.write(frame);
+        Self(hasher)
+    }
+
+    /// Of the frame with the columns, or the one that says that there are none.
+    pub(super) fn end(mut self, frame: &[u8]) -> Description {
+        use siphasher::sip128::Hasher128;
+        use std::hash::Hasher;
+        self.0.write(frame);
+        Description(self.0.finish128().as_u128())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u128) -> StatementKey {
+        StatementKey(number)
+    }
+
+    #[test]
+    fn a_statement_is_there_once_it_was_confirmed() {
+        let mut statements = Statements::default();
+        statements.begin_round(true);
+        let (number, closed) = statements.prepare(key(1), 0, 10);
+        assert!(closed.is_empty() && is_shared_name(number.to_string().as_bytes()));
+        assert_eq!(
+            statements.find(key(1), 0),
+            Some(number),
+            "asked for in the same breath"
+        );
+        statements.begin_round(true);
+        assert_eq!(
+            statements.find(key(1), 0),
+            None,
+            "it failed, or was skipped after an error"
+        );
+        let (number, _) = statements.prepare(key(1), 0, 10);
+        statements.confirm(number);
+        statements.begin_round(true);
+        assert_eq!(statements.find(key(1), 0), Some(number));
+        assert_eq!(statements.find(key(1), 1), None, "definitions have changed since");
+        assert_eq!(
+            statements.prepare(key(1), 1, 10).1,
+            [number],
+            "its predecessor is closed"
+        );
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_never_what_is_in_use() {
+        let mut statements = Statements::default();
+        for number in 1..=3 {
+            statements.begin_round(true);
+            let (number, closed) = statements.prepare(key(number), 0, 3);
+            assert!(closed.is_empty());
+            statements.confirm(number);
+        }
+        statements.begin_round(true);
+        let first = statements.find(key(1), 0);
+        let second = statements.find(key(2), 0);
+        assert!(first.is_some() && second.is_some());
+        let third = statements.known[&key(3)].number;
+        let (fourth, closed) = statements.prepare(key(4), 0, 3);
+        assert_eq!(closed, [third]);
+        let (_, closed) = statements.prepare(key(5), 0, 3);
+        assert!(closed.is_empty(), "all the others are in use");
+        statements.confirm(fourth);
+        statements.begin_round(true);
+        assert_eq!(statements.len(), 3, "the fifth was never confirmed");
+        let (_, closed) = statements.prepare(key(6), 0, 1);
+        assert_eq!(closed.len(), 3, "a lower limit takes effect");
+        statements.clear();
+        assert!(statements.is_empty());
+    }
+}

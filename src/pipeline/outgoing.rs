@@ -1,0 +1,72 @@
+//! What is sent for a request, where that is not what the client sent.
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::Client;
+use super::facts::{Facts, Form};
+use super::rename::Renaming;
+use crate::backend::{Asked, Asker, Connection};
+use crate::session::{Ending, Request, Statements};
+use crate::wire;
+
+/// Prepares the session's unnamed statement at a connection that does not have it; closes what is there under that name
+/// if the session has none, so that nobody else's is run.
+pub(super) fn inject_unnamed(statements: &Statements, backend: &mut Connection) {
+    if let Some(prepared) = statements.prepared(b"") {
+        wire::parse_frame(b"", &prepared.text, &prepared.types, backend.outgoing());
+        backend.note_sent(Asked::Parse(None), Asker::Gateway);
+        return;
+    }
+    wire::close_statement_frame(b"", backend.outgoing());
+    backend.note_sent(Asked::Close, Asker::Gateway);
+}
+
+/// Where a Describe of the portal has to be put in, so that the answer can be kept with its RowDescription.
+pub(super) fn hidden_describe(facts: &Facts) -> Option<usize> {
+    match facts.form {
+        Form::Portal(portal) if !portal.described => Some(portal.execute),
+        Form::Portal(_) | Form::Simple | Form::Series => None,
+    }
+}
+
+/// Puts the request, with the connection's names for statements and, where it `collects` an answer, with a hidden Describe
+/// before its Execute, into the backend's outgoing bytes; nothing is left to be sent from the inbox.
+pub(super) fn send_changed<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    request: &Request,
+    facts: &Facts,
+    collects: bool,
+    client: &mut Client<S>,
+    mut renaming: Renaming<'_>,
+) {
+    let described = hidden_describe(facts).filter(|_| collects);
+    let to_come = match request.ending {
+        Ending::Long { left } => left,
+        Ending::Call | Ending::Sync | Ending::Flush | Ending::Full => 0,
+    };
+    let mut out = std::mem::take(renaming.backend.outgoing());
+    out.reserve(request.len + 64);
+    let mut namings = facts.namings.iter().peekable();
+    for (index, frame) in request.frames.iter().enumerate() {
+        let bytes = client.inbox().get(frame.start..frame.end).unwrap_or_default();
+        if Some(index) == described {
+            describe_portal(bytes, renaming.backend, &mut out);
+        }
+        if let Some(naming) = namings.next_if(|naming| naming.frame == index) {
+            renaming.write(bytes, bytes.len() + to_come, naming, &mut out);
+        } else {
+            out.extend_from_slice(bytes);
+            Facts::note_frame(frame, client.inbox(), renaming.backend);
+        }
+    }
+    *renaming.backend.outgoing() = out;
+    client.consume(request.len);
+}
+
+fn describe_portal(execute: &[u8], backend: &mut Connection, out: &mut BytesMut) {
+    let portal = wire::execute(execute)
+        .map(|execute| execute.portal)
+        .unwrap_or_default();
+    wire::describe_portal_frame(portal, out);
+    backend.note_sent(Asked::DescribePortal, Asker::Gateway);
+}

@@ -1,0 +1,297 @@
+//! Messages of the extended protocol, read one after the other: what each names stands for at its point of the series.
+
+use std::sync::Arc;
+
+use super::facts::{Facts, Reader, own};
+use super::observe::Confirmation;
+use super::rename::{KnownStatement, Naming, NamingAct};
+use crate::session::{Description, Portal, Prepared, Settings};
+use crate::sql::Analysis;
+use crate::wire::{self, FrontendTag, TargetKind, WireError};
+
+/// Where the name of a statement stands in a `Parse`, behind tag and length, and in a `Describe` or `Close`, behind the
+/// kind too.
+const NAME_OF_PARSE: usize = 5;
+const NAME_OF_TARGET: usize = 6;
+
+/// A series while it is read.
+pub(super) struct Series<'a> {
+    pub(super) facts: Facts,
+    reader: &'a Reader<'a>,
+    /// Portals bound here, with the facts of their statements.
+    binds: Vec<(Box<[u8]>, Option<Analysis>)>,
+}
+
+impl<'a> Series<'a> {
+    pub(super) fn new(facts: Facts, reader: &'a Reader<'a>) -> Self {
+        Self {
+            facts,
+            reader,
+            binds: Vec::new(),
+        }
+    }
+
+    /// Reads the message `frame`, which is the request's message number `index`.
+    pub(super) fn read(&mut self, index: usize, tag: FrontendTag, frame: &[u8]) -> Result<(), WireError> {
+        match tag {
+            FrontendTag::Parse => self.read_parse(index, &wire::parse(frame)?),
+            FrontendTag::Bind => {
+                let bind = wire::bind(frame)?;
+                self.read_bind(index, bind.portal, bind.statement);
+            }
+            FrontendTag::Execute => {
+                let execute = wire::execute(frame)?;
+                let analysis = self.portal(execute.portal);
+                self.count(analysis.as_ref());
+                match analysis {
+                    Some(analysis) => self.facts.runs.push(analysis),
+                    None => self.facts.unknown = true,
+                }
+            }
+            FrontendTag::Describe => {
+                let target = wire::target(frame)?;
+                match target.kind {
+                    TargetKind::Statement => self.read_describe(index, target.name),
+                    TargetKind::Portal => {
+                        let analysis = self.portal(target.name);
+                        self.count(analysis.as_ref());
+                    }
+                }
+            }
+            FrontendTag::Close => {
+                let target = wire::target(frame)?;
+                match target.kind {
+                    TargetKind::Statement => self.read_close(index, target.name),
+                    TargetKind::Portal => {
+                        let analysis = self.portal(target.name);
+                        self.count(analysis.as_ref());
+                        self.facts.confirmations.push_back(Confirmation::Nothing);
+                    }
+                }
+            }
+            FrontendTag::Query => {
+                let analysis = self.reader.analyze(wire::query_text(frame)?);
+                self.count(Some(&analysis));
+                self.facts.runs.push(analysis);
+            }
+            FrontendTag::FunctionCall => {
+                self.facts.foreign += 1;
+                self.facts.unknown = true;
+            }
+            FrontendTag::Flush
+            | FrontendTag::Sync
+            | FrontendTag::CopyData
+            | FrontendTag::CopyDone
+            | FrontendTag::CopyFail
+            | FrontendTag::Terminate => {}
+        }
+        Ok(())
+    }
+
+    /// Reads what there is of a message that is too long to be held. Names stand at the front of a `Bind`, so its rest
+    /// needs no reading; a text that is not seen can do anything.
+    pub(super) fn read_beginning(&mut self, tag: FrontendTag, frame: &[u8]) {
+        let mut names = frame
+            .get(NAME_OF_PARSE..)
+            .unwrap_or_default()
+            .split(|byte| *byte == 0);
+        let (first, second) = (names.next().unwrap_or_default(), names.next());
+        // a name is whole if something stands behind it
+        let second_is_whole = names.next().is_some();
+        match (tag, second) {
+            (FrontendTag::Bind, Some(statement)) if second_is_whole => self.read_bind(0, first, statement),
+            (FrontendTag::Parse, Some(_)) => {
+                self.facts.unknown = true;
+                self.facts.foreign += 1;
+                self.facts.unread_parse = true;
+                self.facts.parses_unnamed = first.is_empty();
+                self.facts.names_statement = !first.is_empty();
+            }
+            _ => {
+                self.facts.unknown = true;
+                self.facts.foreign += 1;
+                self.facts.needs_unnamed = tag == FrontendTag::Bind;
+            }
+        }
+    }
+
+    fn read_parse(&mut self, index: usize, parse: &wire::Parse<'_>) {
+        let analysis = self.reader.analyze(parse.text);
+        self.count(Some(&analysis));
+        let prepared = |key, analysis, settings: &Settings| Prepared {
+            text: parse.text.into(),
+            types: parse.types.into(),
+            analysis,
+            key,
+            settings: settings.clone(),
+        };
+        let confirmed = if parse.name.is_empty() {
+            self.facts.parses_unnamed = true;
+            Arc::new(prepared(None, analysis, self.reader.settings))
+        } else {
+            self.facts.names_statement = true;
+            let taken = self.statement(parse.name).is_some();
+            let Reader {
+                statements,
+                shared,
+                scope,
+                settings,
+                ..
+            } = self.reader;
+            self.facts.too_many |= !statements.has_room(parse.text.len() + parse.types.len());
+            // what depends on something that is not followed is this session's alone
+            let alone = rand::random::<[u8; 16]>();
+            let key = shared.key(scope.unwrap_or(&alone), parse.text, parse.types);
+            let prepared = shared.share(key, || prepared(Some(key), analysis, settings));
+            let act = if taken {
+                NamingAct::PrepareAgain
+            } else {
+                NamingAct::Prepare(KnownStatement {
+                    key,
+                    prepared: Arc::clone(&prepared),
+                    told: None,
+                })
+            };
+            self.name(index, NAME_OF_PARSE, parse.name, act);
+            prepared
+        };
+        self.facts
+            .confirmations
+            .push_back(Confirmation::Prepared(parse.name.into(), confirmed));
+    }
+
+    fn read_bind(&mut self, index: usize, portal: &[u8], statement: &[u8]) {
+        let analysis = self.use_statement(
+            index,
+            NAME_OF_PARSE + portal.len() + 1,
+            statement,
+            NamingAct::Bind,
+            NamingAct::BindUnknown,
+        );
+        let bound = Portal {
+            analysis: analysis.clone(),
+            local: None,
+        };
+        self.facts
+            .confirmations
+            .push_back(Confirmation::Bound(portal.into(), bound));
+        self.binds.push((portal.into(), analysis));
+    }
+
+    fn read_describe(&mut self, index: usize, name: &[u8]) {
+        self.facts.describes_statement = true;
+        self.use_statement(
+            index,
+            NAME_OF_TARGET,
+            name,
+            NamingAct::Describe,
+            NamingAct::DescribeUnknown,
+        );
+        if self
+            .statement(name)
+            .is_some_and(|prepared| prepared.key.is_some())
+        {
+            self.facts
+                .confirmations
+                .push_back(Confirmation::Described(name.into()));
+        }
+    }
+
+    fn read_close(&mut self, index: usize, name: &[u8]) {
+        let analysis = self.statement(name).map(|prepared| prepared.analysis.clone());
+        self.count(analysis.as_ref());
+        // what the gateway does not know may have been prepared by SQL
+        if analysis.is_some() && !name.is_empty() {
+            self.name(index, NAME_OF_TARGET, name, NamingAct::Close);
+        }
+        self.facts
+            .confirmations
+            .push_back(Confirmation::ClosedStatement(name.into()));
+    }
+
+    /// Notes that the statement `name` is used; its facts.
+    fn use_statement(
+        &mut self,
+        index: usize,
+        start: usize,
+        name: &[u8],
+        known: impl FnOnce(KnownStatement) -> NamingAct,
+        unknown: NamingAct,
+    ) -> Option<Analysis> {
+        let prepared = self.statement(name).map(Arc::clone);
+        let analysis = prepared.as_ref().map(|prepared| prepared.analysis.clone());
+        self.count(analysis.as_ref());
+        if name.is_empty() {
+            self.facts.needs_unnamed |= !self.facts.parses_unnamed;
+            return analysis;
+        }
+        let act = prepared
+            .and_then(|prepared| Some((prepared.key?, prepared)))
+            .map_or(unknown, |(key, prepared)| {
+                known(KnownStatement {
+                    told: self.told(name, &prepared),
+                    key,
+                    prepared,
+                })
+            });
+        self.name(index, start, name, act);
+        analysis
+    }
+
+    fn name(&mut self, frame: usize, start: usize, name: &[u8], act: NamingAct) {
+        self.facts.namings.push(Naming {
+            frame,
+            start,
+            len: name.len(),
+            act,
+        });
+    }
+
+    fn count(&mut self, analysis: Option<&Analysis>) {
+        let is_own = analysis
+            .and_then(Analysis::single)
+            .is_some_and(|statement| own(statement));
+        if is_own {
+            self.facts.own += 1;
+        } else {
+            self.facts.foreign += 1;
+        }
+    }
+
+    /// What the client was told of the statement `name`, if that is still `prepared`.
+    fn told(&self, name: &[u8], prepared: &Arc<Prepared>) -> Option<Description> {
+        let statements = self.reader.statements;
+        statements
+            .prepared(name)
+            .filter(|before| Arc::ptr_eq(before, prepared))
+            .and_then(|_| statements.description(name))
+    }
+
+    /// The statement `name` as it is at this point of the series.
+    fn statement(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
+        for confirmation in self.facts.confirmations.iter().rev() {
+            match confirmation {
+                Confirmation::Prepared(prepared, statement) if **prepared == *name => return Some(statement),
+                Confirmation::ClosedStatement(closed) if **closed == *name => return None,
+                Confirmation::Prepared(..)
+                | Confirmation::ClosedStatement(_)
+                | Confirmation::Described(_)
+                | Confirmation::AllClosed
+                | Confirmation::Bound(..)
+                | Confirmation::Nothing => {}
+            }
+        }
+        self.reader.statements.prepared(name)
+    }
+
+    fn portal(&self, name: &[u8]) -> Option<Analysis> {
+        match self.binds.iter().rev().find(|(portal, _)| **portal == *name) {
+            Some((_, analysis)) => analysis.clone(),
+            None => self
+                .reader
+                .statements
+                .portal(name)
+                .and_then(|portal| portal.analysis.clone()),
+        }
+    }
+}
