@@ -10,13 +10,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::facts::Form;
 use super::gateway::Greeting;
 use super::observe::Observer;
+use super::outgoing::Visit;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
-use super::settle::{Aftermath, changed_settings, pin_word, take_over};
+use super::settle::{Aftermath, Step, pin_word, take_over};
 use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::policy::{Catalog, Invalidation};
-use crate::session::{SettingValue, Settings};
-use crate::sql::{PinReason, SettingChange};
+use crate::session::{Pins, SettingValue, Settings};
+use crate::sql::{PinReason, SessionUse, SettingChange};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{QuotaRefused, RequestEnd, SessionPinned};
 use crate::wire::TransactionStatus;
@@ -52,22 +53,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             lease.statements_mut().clear();
         }
         self.note_parameters(observer);
-        if observer.error.is_none() && aftermath.setting.is_some() && in_transaction {
-            // it may still be undone with the series that it is in
-            self.pin_for(pin_word(PinReason::Setting));
-        } else if observer.error.is_none()
-            && let Some(change) = &aftermath.setting
-        {
-            let (settings, at_connection) = changed_settings(&self.settings, &self.identity.startup, change);
-            self.settings = settings;
-            if let Binding::Held(lease) = &mut self.binding {
-                lease.note_settings(at_connection);
-            }
-            self.settings_changed();
+        self.note_pins(aftermath, observer, in_transaction);
+        let followed = self
+            .follow_settings(&aftermath.steps, observer, in_transaction)
+            .await;
+        if followed.is_err() {
+            self.pin_for(PinReason::Setting, None);
         }
-        self.note_pin(aftermath, observer);
-        if !in_transaction && self.pin.is_none() {
+        if !in_transaction && !self.pins.any() {
             self.path_unknown = false;
+            self.settings_unknown = false;
         }
         let drained = matches!(&self.binding, Binding::Held(lease) if lease.replies().drained());
         self.late = if drained {
@@ -110,8 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &self.binding else {
             return;
         };
-        let free =
-            self.pin.is_none() && lease.replies().settled() && lease.status() == TransactionStatus::Idle;
+        let free = !self.pins.any() && lease.replies().settled() && lease.status() == TransactionStatus::Idle;
         if !free {
             return;
         }
@@ -133,30 +127,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Parameters whose values are to be told to the client instead of the backend's: a RESET goes back to what the session
     /// began with, which the backend does not know of before the next request.
     pub(super) fn told_parameters(&self, aftermath: &Aftermath) -> Option<Greeting> {
-        match &aftermath.setting {
-            Some(
-                SettingChange::Reset { .. }
-                | SettingChange::ResetAll
-                | SettingChange::Set { value: None, .. },
-            ) => {
-                let Greeting {
-                    parameters,
-                    search_path,
-                } = &*self.identity.greeting;
-                let mut parameters = parameters.clone();
-                let name = match self.identity.startup.value("application_name") {
-                    Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => name.to_string(),
-                    None => String::new(),
-                };
-                parameters.insert("application_name".to_owned(), name);
-                Some(Greeting {
-                    parameters,
-                    search_path: Arc::clone(search_path),
-                })
-            }
-            Some(SettingChange::Set { .. } | SettingChange::SetLocal { .. } | SettingChange::Show { .. })
-            | None => None,
+        let resets = aftermath.steps.iter().any(|step| {
+            matches!(
+                step,
+                Step::Change(
+                    SettingChange::Reset { .. }
+                        | SettingChange::ResetAll
+                        | SettingChange::Set { value: None, .. }
+                )
+            )
+        });
+        if !resets {
+            return None;
         }
+        let Greeting {
+            parameters,
+            search_path,
+        } = &*self.identity.greeting;
+        let mut parameters = parameters.clone();
+        let name = match self.identity.startup.value("application_name") {
+            Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => name.to_string(),
+            None => String::new(),
+        };
+        parameters.insert("application_name".to_owned(), name);
+        Some(Greeting {
+            parameters,
+            search_path: Arc::clone(search_path),
+        })
     }
 
     /// What the backend reported on the way.
@@ -174,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// The backend's session is as new after `DISCARD ALL`, and so is this one.
     fn start_over(&mut self) {
-        self.pin = None;
+        self.pins = Pins::default();
         self.card.note_pinned(None);
         self.settings = self.identity.startup.clone();
         self.reads_differently = self.identity.reads_differently;
@@ -185,24 +182,64 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    fn note_pin(&mut self, aftermath: &Aftermath, observer: &Observer) {
-        let Some(reason) = aftermath.pin else { return };
+    fn note_pins(&mut self, aftermath: &Aftermath, observer: &Observer, in_transaction: bool) {
         // a statement that was refused before it began left nothing
-        let not_begun = observer.error.is_some_and(|code| NOT_BEGUN.contains(&code));
-        if not_begun && observer.rows == 0 && observer.completions == 0 && self.pin.is_none() {
+        let not_begun = observer.error.is_some_and(|code| NOT_BEGUN.contains(&code))
+            && observer.rows == 0
+            && observer.completions == 0;
+        if !not_begun {
+            for (reason, session) in &aftermath.pins {
+                self.pin_for(*reason, session.as_ref());
+            }
+        }
+        if aftermath.unpins.is_empty() || observer.error.is_some() || in_transaction {
             return;
         }
-        self.pin_for(reason);
+        let before = self.pins.reason();
+        // of several statements a later one may leave again what an earlier one took away
+        if aftermath.pins.is_empty() {
+            for session in &aftermath.unpins {
+                self.pins.remove(session);
+            }
+        }
+        if self.pins.reason() != before {
+            self.card.note_pinned(self.pins.reason().map(pin_word));
+            if let Binding::Held(lease) = &mut self.binding
+                && !self.pins.any()
+            {
+                // while it was pinned its settings were its own affair
+                lease.note_settings(None);
+            }
+        }
+    }
+
+    /// What is left of statements that were made known to SQL.
+    pub(super) fn end_visits(&mut self, visits: &[Visit], failed: bool) {
+        for visit in visits {
+            if visit.stays() {
+                // from here on it is there as if SQL had prepared it
+                let session = SessionUse::Prepare(Arc::clone(visit.name()));
+                self.pin_for(PinReason::PreparedStatement, Some(&session));
+            } else if !failed {
+                self.statements.note_closed(visit.name().as_bytes());
+            }
+        }
+        if failed
+            && !visits.is_empty()
+            && let Binding::Held(lease) = &mut self.binding
+        {
+            // a name may be left there
+            lease.spoil();
+        }
     }
 
     /// From here on the session keeps its connection.
-    fn pin_for(&mut self, reason: &'static str) {
-        let first = self.pin.is_none();
+    fn pin_for(&mut self, reason: PinReason, session: Option<&SessionUse>) {
+        let first = !self.pins.any();
+        self.pins.add(reason, session);
         if first {
-            self.pin = Some(reason);
+            let reason = pin_word(reason);
             self.card.note_pinned(Some(reason));
-        }
-        if first {
             SessionPinned {
                 session: self.card.id,
                 reason,

@@ -250,6 +250,7 @@ pub(super) fn own(statement: &Statement) -> bool {
 fn setting_name(change: &SettingChange) -> Option<&str> {
     match change {
         SettingChange::Set { name, .. }
+        | SettingChange::SetConfig { name, .. }
         | SettingChange::SetLocal { name }
         | SettingChange::Reset { name }
         | SettingChange::Show { name } => Some(name),

@@ -34,7 +34,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 return false;
             }
             // Redshift has no DISCARD; what a pinned session left there goes with its connection
-            self.pin.is_none() || (!redshift && lease.discard().await.is_ok())
+            !self.pins.any() || (!redshift && lease.discard().await.is_ok())
         };
         let cleaned = tokio::time::timeout(LAST_WORDS, clean).await.unwrap_or(false);
         if cleaned {

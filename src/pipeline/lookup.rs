@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if !self.caching {
             return Some(BypassReason::SessionOff);
         }
-        if self.pin.is_some() || self.backslash.is_none() {
+        if self.pins.any() || self.backslash.is_none() {
             return Some(BypassReason::Pinned);
         }
         match &self.binding {

@@ -8,6 +8,7 @@ mod conclude;
 mod error;
 mod facts;
 mod farewell;
+mod following;
 mod gateway;
 mod listen_tls;
 mod judged;

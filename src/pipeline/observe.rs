@@ -88,6 +88,8 @@ pub(super) struct Observer {
     pub(super) plan_changed: bool,
     /// The connection has no prepared statement any more.
     pub(super) all_closed: bool,
+    /// Of each transaction that a statement ended, whether it was committed.
+    pub(super) ends: Vec<bool>,
     /// `DISCARD ALL` succeeded: the backend's session is as new.
     pub(super) discarded: bool,
     /// Parameters that the client is told as they were at its greeting.
@@ -214,6 +216,9 @@ impl Observer {
         self.completions += 1;
         let tag = wire::command_tag(bytes);
         self.discarded |= tag == b"DISCARD ALL";
+        if matches!(tag, b"COMMIT" | b"ROLLBACK") {
+            self.ends.push(tag == b"COMMIT");
+        }
         if matches!(tag, b"DISCARD ALL" | b"DEALLOCATE ALL") {
             self.all_closed = true;
             self.confirmed.push(Confirmation::AllClosed);

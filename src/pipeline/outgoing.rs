@@ -1,5 +1,7 @@
 //! What is sent for a request, where that is not what the client sent.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -7,7 +9,8 @@ use super::client::Client;
 use super::facts::{Facts, Form};
 use super::rename::Renaming;
 use crate::backend::{Asked, Asker, Connection};
-use crate::session::{Ending, Request, Statements};
+use crate::session::{Ending, Prepared, Request, Statements};
+use crate::sql::SessionUse;
 use crate::wire;
 
 /// Prepares the session's unnamed statement at a connection that does not have it; closes what is there under that name
@@ -20,6 +23,67 @@ pub(super) fn inject_unnamed(statements: &Statements, backend: &mut Connection) 
     }
     wire::close_statement_frame(b"", backend.outgoing());
     backend.note_sent(Asked::Close, Asker::Gateway);
+}
+
+/// A statement that was prepared by protocol and is named in SQL: `EXECUTE`, `DEALLOCATE`.
+#[derive(Debug)]
+pub(super) struct Visit {
+    name: Arc<str>,
+    /// What is to be there under the name; `None` where it is only to be taken away.
+    prepared: Option<Arc<Prepared>>,
+}
+
+/// The statements of the session that the request names in SQL.
+pub(super) fn visits(facts: &Facts, statements: &Statements) -> Vec<Visit> {
+    facts
+        .statements()
+        .filter_map(|statement| match &statement.session {
+            Some(SessionUse::Execute(name)) => {
+                let prepared = statements.prepared(name.as_bytes())?;
+                Some(Visit {
+                    name: Arc::clone(name),
+                    prepared: Some(Arc::clone(prepared)),
+                })
+            }
+            Some(SessionUse::Deallocate(Some(name))) => {
+                statements.prepared(name.as_bytes())?;
+                Some(Visit {
+                    name: Arc::clone(name),
+                    prepared: None,
+                })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Makes the statements of `visits` be at the connection under the names that the client gave them, where SQL finds them.
+/// `synced`: no series is under way, and the request is not one either.
+pub(super) fn put_visits(visits: &[Visit], synced: bool, backend: &mut Connection) {
+    for visit in visits {
+        let (text, types) = visit
+            .prepared
+            .as_ref()
+            .map_or((&[][..], &[][..]), |prepared| (&prepared.text, &prepared.types));
+        wire::parse_frame(visit.name.as_bytes(), text, types, backend.outgoing());
+        backend.note_sent(Asked::Parse(None), Asker::Gateway);
+    }
+    if synced && !visits.is_empty() {
+        wire::sync_frame(backend.outgoing());
+        backend.note_sent(Asked::Sync, Asker::Gateway);
+    }
+}
+
+impl Visit {
+    /// The name.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whether it is there to stay.
+    pub(super) fn stays(&self) -> bool {
+        self.prepared.is_some()
+    }
 }
 
 /// Where a Describe of the portal has to be put in, so that the answer can be kept with its RowDescription.

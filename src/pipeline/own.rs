@@ -46,6 +46,7 @@ impl Commands for OwnSettings<'_> {
             Some(SettingChange::Show { name }) => Err(Box::new(ServeError::Setting(name.to_string()))),
             Some(
                 SettingChange::Set { .. }
+                | SettingChange::SetConfig { .. }
                 | SettingChange::SetLocal { .. }
                 | SettingChange::Reset { .. }
                 | SettingChange::ResetAll,
@@ -91,6 +92,7 @@ impl Commands for OwnSettings<'_> {
             ))),
             SettingChange::Show { name }
             | SettingChange::Set { name, .. }
+            | SettingChange::SetConfig { name, .. }
             | SettingChange::SetLocal { name }
             | SettingChange::Reset { name } => Err(Box::new(ServeError::Setting(name.to_string()))),
             SettingChange::ResetAll => Ok(None),

@@ -9,7 +9,7 @@ use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::lookup::Collecting;
 use super::observe::Observer;
-use super::outgoing::{hidden_describe, inject_unnamed, send_changed};
+use super::outgoing::{Visit, hidden_describe, inject_unnamed, put_visits, send_changed, visits};
 use super::relay::{Relay, RelayEnd};
 use super::rename::Renaming;
 use super::serve::{Served, Story};
@@ -87,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     async fn bind(&mut self) -> Result<(), Stopped> {
         if let Binding::Held(lease) = &mut self.binding {
             // a connection that is kept was set by the session itself, but for what a RESET left to be set again
-            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && self.pin.is_none() {
+            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && !self.pins.any() {
                 let restored = lease.restore(&self.settings).await;
                 self.unnamed_here = false;
                 return restored.map_err(|error| Stopped::Refused(self.drop_lease(error)));
@@ -175,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             idle,
         );
         self.path_unknown |= aftermath.moves_path;
+        self.settings_unknown |= aftermath.moves_settings;
         if self.path_unknown {
             aftermath.distrust_names();
         }
@@ -225,11 +226,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let sent = Sent {
             form: facts.form,
             leaves_unnamed: facts.parses_unnamed,
+            visits: visits(&facts, &self.statements),
         };
         let end = match end {
             Ok(changed) => {
                 observer.plan_changed = !changed.is_empty();
-                self.exchange(request, facts, &changed, &mut observer).await
+                self.exchange(request, facts, &changed, &sent, &mut observer)
+                    .await
             }
             Err(end) => end,
         };
@@ -243,6 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.unnamed_here = sent.form != Form::Simple
             && observer.error.is_none()
             && (self.unnamed_here || sent.leaves_unnamed);
+        self.end_visits(&sent.visits, observer.error.is_some());
         match end {
             RelayEnd::Done => {
                 self.settle(sent.form, &aftermath, &mut observer, guard, catalog, story)
@@ -282,11 +286,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         request: &Request,
         mut facts: Facts,
         changed: &[StatementKey],
+        sent: &Sent,
         observer: &mut Observer,
     ) -> RelayEnd {
         let Binding::Held(lease) = &mut self.binding else {
             return RelayEnd::BackendGone(BackendError::Closed);
         };
+        // in a transaction that has failed the server looks at no name
+        if lease.status() != TransactionStatus::Failed {
+            let synced = sent.form == Form::Simple && lease.replies().settled();
+            put_visits(&sent.visits, synced, lease);
+        }
         if facts.needs_unnamed && !self.unnamed_here {
             inject_unnamed(&self.statements, lease);
             self.unnamed_here = true;
@@ -390,6 +400,8 @@ struct Sent {
     form: Form,
     /// It prepares the unnamed statement.
     leaves_unnamed: bool,
+    /// Statements that it names in SQL.
+    visits: Vec<Visit>,
 }
 
 /// Why a request does not get to the backend.

@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             analyzer: &self.gateway.analyzer,
             backslash: self.backslash,
             shared: &self.gateway.statements,
-            scope: (!self.path_unknown).then_some(&self.scope),
+            scope: (!self.settings_unknown).then_some(&self.scope),
             settings: &self.settings,
         };
         let read = Facts::read(request, bytes, &reader);

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::client::Client;
 use super::error::ServeError;
 use super::farewell::LAST_WORDS;
+use super::following::Pending;
 use super::gateway::{Gateway, Greeting};
 use super::judged::Judged;
 use super::observe::Confirmation;
@@ -22,7 +23,7 @@ use crate::backend::{BackendError, Connector, ServerKey};
 use crate::cache::{KeyBuilder, WriteGuard};
 use crate::config::BackendKind;
 use crate::pool::Lease;
-use crate::session::{Collected, Collector, Ending, Request, SettingValue, Settings, Statements};
+use crate::session::{Collected, Collector, Ending, Pins, Request, SettingValue, Settings, Statements};
 use crate::sql::{Backslash, Fingerprint};
 use crate::telemetry::Verdict;
 use crate::types::UserName;
@@ -83,7 +84,9 @@ pub struct Session<S> {
     pub(super) settings: Settings,
     pub(super) statements: Statements,
     pub(super) binding: Binding,
-    pub(super) pin: Option<&'static str>,
+    pub(super) pins: Pins,
+    /// Changes of settings that are not committed yet.
+    pub(super) pending: Pending,
     pub(super) writes: Writes,
     /// The writes of a series whose replies have not all come.
     pub(super) unanswered: Option<WriteGuard>,
@@ -97,6 +100,8 @@ pub struct Session<S> {
     pub(super) reads_differently: bool,
     /// The search path may be another than `search_path` says: it was changed in a way that is not followed.
     pub(super) path_unknown: bool,
+    /// Any setting may be another than `settings` says.
+    pub(super) settings_unknown: bool,
     /// What the backend has still to confirm of a series whose later parts are to come.
     pub(super) late: VecDeque<Confirmation>,
     /// What a cached answer depends on beside its statement; computed anew when settings change.
@@ -146,7 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             identity,
             statements: Statements::default(),
             binding: Binding::Free,
-            pin: None,
+            pins: Pins::default(),
+            pending: Pending::default(),
             writes: Writes::default(),
             unanswered: None,
             last: None,
@@ -154,6 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             unnamed_here: false,
             backslash: None,
             path_unknown: false,
+            settings_unknown: false,
             late: VecDeque::new(),
             scope: Vec::new(),
             search_path: Arc::default(),

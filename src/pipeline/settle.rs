@@ -9,8 +9,8 @@ use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
 use crate::policy::{Invalidation, invalidation};
-use crate::session::{SettingValue, Settings, Statements};
-use crate::sql::{PinReason, SettingChange, Statement, StatementKind, TransactionControl};
+use crate::session::Statements;
+use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
 
 /// What a request will leave behind.
 #[derive(Debug, Default)]
@@ -23,18 +23,33 @@ pub(super) struct Aftermath {
     pub(super) stale: Vec<Invalidation>,
     /// It may end a transaction by a commit, so that others see what was written.
     pub(super) may_commit: bool,
-    /// Why the session has to keep its connection afterwards.
-    pub(super) pin: Option<&'static str>,
-    /// What it does to a setting, where that can be followed.
-    pub(super) setting: Option<SettingChange>,
+    /// What it leaves at its connection.
+    pub(super) pins: Vec<(PinReason, Option<SessionUse>)>,
+    /// What it takes away there.
+    pub(super) unpins: Vec<SessionUse>,
+    /// What it does to settings, and to the transaction that they belong to, in order.
+    pub(super) steps: Vec<Step>,
     /// It runs one statement that is known, and prepares nothing.
     pub(super) alone: bool,
-    /// It may change the search path in a way that is not followed.
+    /// It may change the search path in a way that is not followed, or not yet.
     pub(super) moves_path: bool,
+    /// It may change any setting in a way that is not followed, or not yet.
+    pub(super) moves_settings: bool,
     /// The definitions it was judged by.
     pub(super) generation: Option<u64>,
     /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
     pub(super) changes_defaults: bool,
+}
+
+/// One thing that matters for the settings of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A setting is changed.
+    Change(SettingChange),
+    /// A transaction ends; whether by a commit is told by the server.
+    End,
+    /// What was done since a savepoint is undone.
+    ToSavepoint,
 }
 
 /// The word for why a session is pinned.
@@ -71,11 +86,11 @@ impl Aftermath {
         };
         if facts.unknown {
             aftermath.stale.push(Invalidation::Everything);
-            aftermath.pin = Some(pin_word(PinReason::Unparsed));
+            aftermath.pins.push((PinReason::Unparsed, None));
             aftermath.moves_path = true;
+            aftermath.moves_settings = true;
         }
         aftermath.alone = facts.single().is_some() && !facts.names_statement;
-        let alone = facts.single().is_some();
         for statement in facts.statements() {
             let stale = match &catalog {
                 Some(catalog) if remembered(statement) => judged
@@ -90,7 +105,8 @@ impl Aftermath {
             }
             aftermath.may_commit |= ends_transaction(statement);
             aftermath.changes_defaults |= changes_defaults(statement);
-            aftermath.note_session(statement, alone, idle);
+            aftermath.note_session(statement);
+            aftermath.note_settings(statement, facts.single().is_some() && idle);
         }
         // a statement that changes how text is read, in the midst of others: theirs may mean something else
         let rereads = |reason| {
@@ -120,10 +136,10 @@ impl Aftermath {
         }
     }
 
-    fn note_session(&mut self, statement: &Statement, alone: bool, idle: bool) {
+    fn note_session(&mut self, statement: &Statement) {
         if let Some(reason) = statement.pin {
-            self.pin = Some(pin_word(reason));
-            self.moves_path |= match reason {
+            self.pins.push((reason, statement.session.clone()));
+            let unknown = match reason {
                 PinReason::Role | PinReason::Setting | PinReason::Procedure | PinReason::Unparsed => true,
                 PinReason::TemporaryTable
                 | PinReason::PreparedStatement
@@ -131,16 +147,39 @@ impl Aftermath {
                 | PinReason::Listen
                 | PinReason::AdvisoryLock => false,
             };
+            self.moves_path |= unknown;
+            self.moves_settings |= unknown;
+        } else if let Some(session) = &statement.session {
+            // SET LOCAL ROLE: "$user" in the search path is another until the transaction ends
+            self.moves_path |= *session == SessionUse::Passing
+                && (statement.mentions("role") || statement.mentions("session_authorization"));
+            self.unpins.push(session.clone());
         }
-        match &statement.setting {
-            None | Some(SettingChange::Show { .. }) => {}
-            Some(SettingChange::SetLocal { .. }) => self.moves_path = true,
-            // by itself and outside of a transaction it can be followed: it holds if it succeeds
-            Some(change) if alone && idle => self.setting = Some(change.clone()),
-            Some(_) => {
-                self.pin = Some(pin_word(PinReason::Setting));
-                self.moves_path = true;
+    }
+
+    /// `alone`: it is followed by itself, as soon as it has succeeded.
+    fn note_settings(&mut self, statement: &Statement, alone: bool) {
+        match statement.transaction {
+            Some(TransactionControl::Commit | TransactionControl::Rollback) => self.steps.push(Step::End),
+            Some(TransactionControl::Savepoint) if statement.mentions("rollback") => {
+                self.steps.push(Step::ToSavepoint);
             }
+            Some(TransactionControl::Begin | TransactionControl::Savepoint | TransactionControl::Other)
+            | None => {}
+        }
+        let Some(change) = &statement.setting else { return };
+        let path = match change {
+            SettingChange::Show { .. } => return,
+            SettingChange::Set { name, .. }
+            | SettingChange::SetConfig { name, .. }
+            | SettingChange::SetLocal { name }
+            | SettingChange::Reset { name } => **name == *"search_path",
+            SettingChange::ResetAll => true,
+        };
+        self.moves_path |= path && !alone;
+        self.moves_settings |= !alone;
+        if !matches!(change, SettingChange::SetLocal { .. }) {
+            self.steps.push(Step::Change(change.clone()));
         }
     }
 }
@@ -203,69 +242,5 @@ pub(super) fn take_over(observer: &mut Observer, statements: &mut Statements, in
     }
     if !in_transaction {
         statements.note_transaction_ended();
-    }
-}
-
-/// The settings after `change` succeeded, and those that the connection has then (`None`: not known).
-pub(super) fn changed_settings(
-    settings: &Settings,
-    startup: &Settings,
-    change: &SettingChange,
-) -> (Settings, Option<Settings>) {
-    let mut changed = settings.clone();
-    match change {
-        SettingChange::Set {
-            name,
-            value: Some(value),
-        } => {
-            changed.set(name, SettingValue::Sql(Arc::clone(value)));
-            (changed.clone(), Some(changed))
-        }
-        SettingChange::Set { name, value: None } | SettingChange::Reset { name } => {
-            // the connection now has the backend's own value; a session's own is the one that it began with
-            changed.reset(name);
-            let at_connection = changed.clone();
-            if let Some(value) = startup.value(name) {
-                changed.set(name, value.clone());
-            }
-            (changed, Some(at_connection))
-        }
-        SettingChange::ResetAll => (startup.clone(), Some(Settings::default())),
-        SettingChange::SetLocal { .. } | SettingChange::Show { .. } => (changed.clone(), Some(changed)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reset_goes_back_to_what_the_session_began_with() {
-        let mut startup = Settings::default();
-        startup.set("timezone", SettingValue::Plain("Europe/Berlin".into()));
-        let set = SettingChange::Set {
-            name: "timezone".into(),
-            value: Some("'UTC'".into()),
-        };
-        let (settings, connection) = changed_settings(&startup, &startup, &set);
-        assert_eq!(
-            settings.value("timezone"),
-            Some(&SettingValue::Sql("'UTC'".into()))
-        );
-        assert_eq!(connection.as_ref(), Some(&settings));
-        for reset in [
-            SettingChange::Reset {
-                name: "timezone".into(),
-            },
-            SettingChange::ResetAll,
-        ] {
-            let (settings, connection) = changed_settings(&settings, &startup, &reset);
-            assert_eq!(settings, startup, "{reset:?}");
-            assert_eq!(
-                connection,
-                Some(Settings::default()),
-                "the backend knows nothing of the start-up"
-            );
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::catalog::{Catalog, RelationKind, WriteClosure};
-use crate::sql::{PinReason, RelationName, Statement, StatementKind, TransactionControl};
+use crate::sql::{PinReason, RelationName, SessionUse, Statement, StatementKind, TransactionControl};
 
 /// The verdict. It holds from before the statement is sent until its transaction has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,28 +58,14 @@ pub fn invalidation(
 
 /// Statements that use what lives in one backend session.
 fn session(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<str>]) -> Invalidation {
+    // what EXECUTE and CALL run is not known
+    if matches!(statement.session, Some(SessionUse::Execute(_))) {
+        return Invalidation::Everything;
+    }
     match statement.pin {
-        Some(PinReason::Unparsed) => Invalidation::Everything,
-        // PREPARE and DEALLOCATE run nothing; EXECUTE runs what is not known
-        Some(PinReason::PreparedStatement) => {
-            let harmless = has_word(statement, "prepare") || has_word(statement, "deallocate");
-            if harmless && !has_word(statement, "execute") {
-                Invalidation::Nothing
-            } else {
-                Invalidation::Everything
-            }
-        }
-        Some(PinReason::Procedure) => {
-            let harmless = has_word(statement, "discard");
-            let running = ["do", "call", "load"]
-                .iter()
-                .any(|word| has_word(statement, word));
-            if harmless && !running {
-                Invalidation::Nothing
-            } else {
-                Invalidation::Everything
-            }
-        }
+        Some(PinReason::Unparsed | PinReason::Procedure) => Invalidation::Everything,
+        // PREPARE runs nothing
+        Some(PinReason::PreparedStatement) => Invalidation::Nothing,
         Some(
             PinReason::Cursor
             | PinReason::TemporaryTable

@@ -39,6 +39,7 @@ pub(super) fn statement(kind: StatementKind) -> Statement {
         fingerprint: Fingerprint(0),
         transaction: None,
         setting: None,
+        session: None,
         pin: None,
     }
 }

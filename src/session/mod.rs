@@ -1,10 +1,12 @@
 //! What one client's session is: its settings, its statements and portals, and what it asked for.
 
+mod pins;
 mod request;
 mod settings;
 mod startup;
 mod statements;
 
+pub use pins::Pins;
 pub use request::{Collected, Collector, Ending, FrameSpan, MAX_HELD, Request};
 pub use settings::{SettingValue, Settings};
 pub use startup::{StartupError, StartupRequest};

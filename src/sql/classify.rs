@@ -2,10 +2,12 @@
 //!
 //! Sources: PostgreSQL's "SQL Commands", Redshift's "SQL commands".
 
+use std::sync::Arc;
+
 use super::facts::{Cursor, Draft};
-use super::settings;
-use super::statement::{PinReason, StatementKind, TransactionControl};
+use super::statement::{PinReason, SessionUse, StatementKind, TransactionControl};
 use super::token::{Token, TokenKind};
+use super::{session, settings};
 
 /// What is to be done with a statement after a look at its first words.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(super) fn classify<'a>(text: &'a [u8], tokens: &'a [Token]) -> Step<'a> {
         return Step::Done(Draft::unparsed());
     };
     let utility = Draft::new(StatementKind::Utility);
-    let session = |pin| Step::Done(Draft::pinned(StatementKind::Session, pin));
+    let pinned = |pin| Step::Done(Draft::pinned(StatementKind::Session, pin));
     match word.as_str() {
         "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "merge" => Step::Parse,
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
@@ -55,22 +57,24 @@ pub(super) fn classify<'a>(text: &'a [u8], tokens: &'a [Token]) -> Step<'a> {
         "prepare" if cursor.take(&["transaction"]) => {
             Step::Done(Draft::transaction(TransactionControl::Other))
         }
-        "prepare" => inner(
-            Draft::pinned(StatementKind::Session, PinReason::PreparedStatement),
-            cursor,
-            "as",
-        ),
-        "execute" | "deallocate" => session(PinReason::PreparedStatement),
-        "declare" => inner(
-            Draft::pinned(StatementKind::Session, PinReason::Cursor),
-            cursor,
-            "for",
-        ),
-        "fetch" | "move" | "close" => session(PinReason::Cursor),
-        "listen" | "unlisten" => session(PinReason::Listen),
-        "load" | "do" | "call" | "discard" => session(PinReason::Procedure),
+        "prepare" => match cursor.clone().name() {
+            Some(name) => inner(
+                Draft::session(
+                    SessionUse::Prepare(Arc::from(name)),
+                    Some(PinReason::PreparedStatement),
+                ),
+                cursor,
+                "as",
+            ),
+            None => Step::Done(Draft::unparsed()),
+        },
+        "declare" => declare(cursor),
+        "execute" | "deallocate" | "fetch" | "move" | "close" | "listen" | "unlisten" | "discard" => {
+            Step::Done(session::of(&word, cursor))
+        }
+        "load" | "do" | "call" => pinned(PinReason::Procedure),
         // Redshift: the current database, for the session
-        "use" => session(PinReason::Setting),
+        "use" => pinned(PinReason::Setting),
         "copy" => copy(cursor),
         "unload" => unload(cursor),
         "explain" => explain(cursor),
@@ -211,6 +215,24 @@ fn explain<'a>(cursor: &mut Cursor<'a>) -> Step<'a> {
         runs,
         statement: cursor.rest(),
     }
+}
+
+/// `DECLARE name … CURSOR [WITH HOLD] … FOR query`.
+fn declare<'a>(cursor: &mut Cursor<'a>) -> Step<'a> {
+    let Some(name) = cursor.name() else {
+        return Step::Done(Draft::unparsed());
+    };
+    let mut held = false;
+    while !cursor.at_end() && !cursor.sees(&["for"]) {
+        held |= cursor.sees(&["with", "hold"]);
+        cursor.next();
+    }
+    let draft = if held {
+        Draft::session(SessionUse::DeclareHeld(Arc::from(name)), Some(PinReason::Cursor))
+    } else {
+        Draft::session(SessionUse::Passing, None)
+    };
+    inner(draft, cursor, "for")
 }
 
 fn create<'a>(cursor: &mut Cursor<'a>) -> Step<'a> {

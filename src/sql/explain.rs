@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::cache::Analysis;
-use super::statement::{Located, PinReason, RelationName, SettingChange, StatementKind, TransactionControl};
+use super::statement::{
+    Located, PinReason, RelationName, SessionUse, SettingChange, StatementKind, TransactionControl,
+};
 
 /// One block per statement, one aligned line per fact; facts that say nothing are left out.
 ///
@@ -61,6 +63,9 @@ fn facts(out: &mut String, located: &Located) {
     }
     if let Some(change) = &statement.setting {
         line(out, "setting", &setting(change));
+    }
+    if let Some(session) = &statement.session {
+        line(out, "session", &in_session(session));
     }
     if let Some(reason) = statement.pin {
         line(out, "pins", pin(reason));
@@ -121,10 +126,34 @@ fn setting(change: &SettingChange) -> String {
             value: Some(value),
         } => format!("set {name} = {value}"),
         SettingChange::Set { name, value: None } => format!("set {name} to its default"),
+        SettingChange::SetConfig { name, value } => format!("set {name} to the text {value}"),
         SettingChange::SetLocal { name } => format!("set {name} for the transaction"),
         SettingChange::Reset { name } => format!("reset {name}"),
         SettingChange::ResetAll => "reset all".to_owned(),
         SettingChange::Show { name } => format!("show {name}"),
+    }
+}
+
+fn in_session(session: &SessionUse) -> String {
+    match session {
+        SessionUse::Prepare(name) => format!("prepares {name}"),
+        SessionUse::Execute(name) => format!("executes {name}"),
+        SessionUse::Deallocate(Some(name)) => format!("deallocates {name}"),
+        SessionUse::Deallocate(None) => "deallocates all".to_owned(),
+        SessionUse::DeclareHeld(name) => format!("declares {name}, which outlives its transaction"),
+        SessionUse::CloseCursor(Some(name)) => format!("closes {name}"),
+        SessionUse::CloseCursor(None) => "closes all cursors".to_owned(),
+        SessionUse::Passing => "leaves nothing there".to_owned(),
+        SessionUse::Listen(channel) => format!("listens to {channel}"),
+        SessionUse::Unlisten(Some(channel)) => format!("listens no more to {channel}"),
+        SessionUse::Unlisten(None) => "listens no more".to_owned(),
+        SessionUse::SetRole => "takes a role".to_owned(),
+        SessionUse::ResetRole => "puts its role down".to_owned(),
+        SessionUse::SetAuthorization => "becomes another user".to_owned(),
+        SessionUse::ResetAuthorization => "becomes itself again".to_owned(),
+        SessionUse::DiscardAll => "discards everything".to_owned(),
+        SessionUse::DiscardTemporary => "discards temporary tables".to_owned(),
+        SessionUse::UnlockAll => "releases every advisory lock".to_owned(),
     }
 }
 

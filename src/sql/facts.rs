@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::session::set_config;
 use super::shape::{Literals, fingerprint, write_token};
 use super::statement::{
-    FunctionName, PinReason, RelationName, SettingChange, Statement, StatementKind, TransactionControl,
+    FunctionName, PinReason, RelationName, SessionUse, SettingChange, Statement, StatementKind,
+    TransactionControl,
 };
 use super::token::{Token, TokenKind};
 
@@ -20,6 +22,7 @@ pub(super) struct Draft {
     pub(super) locking: bool,
     pub(super) transaction: Option<TransactionControl>,
     pub(super) setting: Option<SettingChange>,
+    pub(super) session: Option<SessionUse>,
     pub(super) pin: Option<PinReason>,
 }
 
@@ -34,6 +37,7 @@ impl Draft {
             locking: false,
             transaction: None,
             setting: None,
+            session: None,
             pin: None,
         }
     }
@@ -50,6 +54,15 @@ impl Draft {
         Self {
             pin: Some(pin),
             ..Self::new(kind)
+        }
+    }
+
+    /// What uses what lives in the session; `pin` where it leaves something there.
+    pub(super) fn session(session: SessionUse, pin: Option<PinReason>) -> Self {
+        Self {
+            session: Some(session),
+            pin,
+            ..Self::new(StatementKind::Session)
         }
     }
 
@@ -80,6 +93,16 @@ impl Draft {
     pub(super) fn finish(mut self, text: &[u8], tokens: &[Token]) -> Statement {
         if self.pin.is_none() {
             self.pin = self.pin_by_names();
+        }
+        if self.pin == Some(PinReason::Setting)
+            && self.kind == StatementKind::Read
+            && let Some(change) = set_config(text, tokens)
+        {
+            self.setting = Some(change);
+            self.pin = None;
+        }
+        if self.session.is_none() && self.unlocks_all() {
+            self.session = Some(SessionUse::UnlockAll);
         }
         let mut shape = Vec::with_capacity(tokens.len() * 6);
         let mut identifiers = BTreeSet::new();
@@ -129,8 +152,18 @@ impl Draft {
             fingerprint: fingerprint(&shape),
             transaction: self.transaction,
             setting: self.setting,
+            session: self.session,
             pin: self.pin,
         }
+    }
+
+    /// Whether it calls `pg_advisory_unlock_all` and nothing that takes a lock.
+    fn unlocks_all(&self) -> bool {
+        self.pin != Some(PinReason::AdvisoryLock)
+            && self
+                .functions
+                .iter()
+                .any(|function| *function.name == *"pg_advisory_unlock_all")
     }
 
     fn pin_by_names(&self) -> Option<PinReason> {
@@ -138,7 +171,7 @@ impl Draft {
             match function.name.as_ref() {
                 "set_config" | "setseed" => return Some(PinReason::Setting),
                 "dblink_connect" | "dblink_connect_u" => return Some(PinReason::Procedure),
-                name if ["pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_unlock"]
+                name if ["pg_advisory_lock", "pg_try_advisory_lock"]
                     .iter()
                     .any(|prefix| name.starts_with(prefix)) =>
                 {

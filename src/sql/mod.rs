@@ -9,6 +9,7 @@ mod statement;
 mod shape;
 mod facts;
 mod settings;
+mod session;
 mod classify;
 mod analyze;
 mod cache;

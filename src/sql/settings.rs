@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::facts::{Cursor, Draft};
-use super::statement::{PinReason, SettingChange, StatementKind, TransactionControl};
+use super::statement::{PinReason, SessionUse, SettingChange, StatementKind, TransactionControl};
 use super::token::TokenKind;
 
 /// After `SET`.
@@ -29,8 +29,12 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Draft {
                     ..Draft::transaction(TransactionControl::Other)
                 };
             }
-            if cursor.sees(&["authorization"]) {
-                return Draft::pinned(StatementKind::Session, PinReason::Role);
+            if cursor.take(&["authorization"]) {
+                return if last_word(cursor, "default") {
+                    Draft::session(SessionUse::ResetAuthorization, None)
+                } else {
+                    Draft::session(SessionUse::SetAuthorization, Some(PinReason::Role))
+                };
             }
         }
     }
@@ -51,8 +55,15 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Draft {
     } else if cursor.sees(&["schema"]) && !assigns(cursor, 1) {
         cursor.take(&["schema"]);
         (Some("search_path".to_owned()), single_text(cursor))
-    } else if cursor.sees(&["role"]) {
-        return Draft::pinned(StatementKind::Session, PinReason::Role);
+    } else if cursor.sees(&["role"]) && !assigns(cursor, 1) {
+        cursor.take(&["role"]);
+        return if local {
+            Draft::session(SessionUse::Passing, None)
+        } else if last_word(cursor, "none") {
+            Draft::session(SessionUse::ResetRole, None)
+        } else {
+            Draft::session(SessionUse::SetRole, Some(PinReason::Role))
+        };
     } else {
         let Some(name) = name(cursor) else {
             return unfollowed;
@@ -67,7 +78,9 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Draft {
         return unfollowed;
     };
     match name.as_str() {
-        "role" | "session_authorization" => Draft::pinned(StatementKind::Session, PinReason::Role),
+        "role" | "session_authorization" if local => Draft::session(SessionUse::Passing, None),
+        "role" => Draft::session(SessionUse::SetRole, Some(PinReason::Role)),
+        "session_authorization" => Draft::session(SessionUse::SetAuthorization, Some(PinReason::Role)),
         // these end with the transaction, or are no settings that can be given again
         "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" | "seed" => unfollowed,
         _ if local => Draft::setting(SettingChange::SetLocal {
@@ -78,6 +91,11 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Draft {
             value,
         }),
     }
+}
+
+/// Whether `word` is all that follows.
+fn last_word(cursor: &mut Cursor<'_>, word: &str) -> bool {
+    cursor.take(&[word]) && cursor.at_end()
 }
 
 /// Whether `=` or `TO` stands `ahead` tokens from here, so that the words before are a setting's name.
@@ -154,8 +172,11 @@ fn single_text(cursor: &mut Cursor<'_>) -> Option<Option<Arc<str>>> {
 
 /// After `RESET`.
 pub(super) fn reset(cursor: &mut Cursor<'_>) -> Draft {
-    if cursor.take(&["session", "authorization"]) || cursor.sees(&["role"]) {
-        return Draft::pinned(StatementKind::Session, PinReason::Role);
+    if cursor.take(&["session", "authorization"]) {
+        return Draft::session(SessionUse::ResetAuthorization, None);
+    }
+    if last_word(&mut cursor.clone(), "role") {
+        return Draft::session(SessionUse::ResetRole, None);
     }
     if cursor.take(&["all"]) && cursor.at_end() {
         return Draft::setting(SettingChange::ResetAll);
@@ -168,9 +189,7 @@ pub(super) fn reset(cursor: &mut Cursor<'_>) -> Draft {
         name(cursor)
     };
     match name {
-        Some(name) if name == "session_authorization" => {
-            Draft::pinned(StatementKind::Session, PinReason::Role)
-        }
+        Some(name) if name == "session_authorization" => Draft::session(SessionUse::ResetAuthorization, None),
         Some(name) if cursor.at_end() => Draft::setting(SettingChange::Reset {
             name: Arc::from(name),
         }),

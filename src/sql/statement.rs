@@ -87,7 +87,14 @@ pub enum SettingChange {
         /// As written, e.g. `'UTC'`, `a, b`, `off`.
         value: Option<Arc<str>>,
     },
-    /// `SET LOCAL`: gone with the transaction.
+    /// `SELECT set_config('name', 'value', false)`.
+    SetConfig {
+        /// Folded to lower case.
+        name: Arc<str>,
+        /// The whole value, not as SQL text.
+        value: Arc<str>,
+    },
+    /// `SET LOCAL`, `SELECT set_config('name', 'value', true)`: gone with the transaction.
     SetLocal {
         /// Folded to lower case.
         name: Arc<str>,
@@ -107,15 +114,15 @@ pub enum SettingChange {
 }
 
 /// Why a session must keep its backend connection from this statement on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PinReason {
     /// Creates a temporary table, view or sequence (also `SELECT … INTO TEMP`, `INTO #name`).
     TemporaryTable,
-    /// SQL-level `PREPARE` / `EXECUTE` / `DEALLOCATE`.
+    /// SQL-level `PREPARE`.
     PreparedStatement,
-    /// `DECLARE … WITH HOLD`, and cursors in general.
+    /// `DECLARE … WITH HOLD`.
     Cursor,
-    /// `LISTEN`, `UNLISTEN`.
+    /// `LISTEN`.
     Listen,
     /// A function that takes a session-level advisory lock.
     AdvisoryLock,
@@ -123,10 +130,46 @@ pub enum PinReason {
     Role,
     /// `SET` of something that cannot be followed, `set_config(…)`, `SET SESSION CHARACTERISTICS`.
     Setting,
-    /// `LOAD`, `DO`, `CALL`, `DISCARD`: what it leaves behind is not known.
+    /// `LOAD`, `DO`, `CALL`: what it leaves behind is not known.
     Procedure,
     /// Text that was not understood.
     Unparsed,
+}
+
+/// What a statement does with what lives in one backend session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SessionUse {
+    /// `PREPARE name`.
+    Prepare(Arc<str>),
+    /// `EXECUTE name`.
+    Execute(Arc<str>),
+    /// `DEALLOCATE name`; `None` for `ALL`.
+    Deallocate(Option<Arc<str>>),
+    /// `DECLARE name … WITH HOLD`: a cursor that outlives its transaction.
+    DeclareHeld(Arc<str>),
+    /// `CLOSE name`; `None` for `ALL`.
+    CloseCursor(Option<Arc<str>>),
+    /// `DECLARE` of a cursor that ends with its transaction, `FETCH`, `MOVE`, `SET LOCAL ROLE`, `DISCARD PLANS`,
+    /// `DISCARD SEQUENCES`: nothing is left that another session could notice.
+    Passing,
+    /// `LISTEN channel`.
+    Listen(Arc<str>),
+    /// `UNLISTEN channel`; `None` for `*`.
+    Unlisten(Option<Arc<str>>),
+    /// `SET ROLE`.
+    SetRole,
+    /// `RESET ROLE`, `SET ROLE NONE`.
+    ResetRole,
+    /// `SET SESSION AUTHORIZATION`.
+    SetAuthorization,
+    /// `RESET SESSION AUTHORIZATION`, `SET SESSION AUTHORIZATION DEFAULT`; the role goes with it.
+    ResetAuthorization,
+    /// `DISCARD ALL`.
+    DiscardAll,
+    /// `DISCARD TEMP`.
+    DiscardTemporary,
+    /// `pg_advisory_unlock_all()`.
+    UnlockAll,
 }
 
 /// Facts of one statement. They depend on the statement's shape, not on its literals, but for `setting`.
@@ -157,6 +200,8 @@ pub struct Statement {
     pub transaction: Option<TransactionControl>,
     /// What it does to a setting.
     pub setting: Option<SettingChange>,
+    /// What it does with what lives in one backend session, where that can be told.
+    pub session: Option<SessionUse>,
     /// Why the session must keep its backend connection afterwards.
     pub pin: Option<PinReason>,
 }
@@ -169,20 +214,11 @@ impl Statement {
     pub fn writes_unknown(&self) -> bool {
         match self.kind {
             StatementKind::Unparsed => true,
-            StatementKind::Session => match self.pin {
-                Some(PinReason::PreparedStatement) => self.mentions("execute"),
-                Some(PinReason::Procedure) => self.mentions("call") || self.mentions("do"),
-                Some(
-                    PinReason::TemporaryTable
-                    | PinReason::Cursor
-                    | PinReason::Listen
-                    | PinReason::AdvisoryLock
-                    | PinReason::Role
-                    | PinReason::Setting
-                    | PinReason::Unparsed,
-                )
-                | None => false,
-            },
+            StatementKind::Session => {
+                matches!(self.session, Some(SessionUse::Execute(_)))
+                    || (self.pin == Some(PinReason::Procedure)
+                        && (self.mentions("call") || self.mentions("do")))
+            }
             StatementKind::Ddl => self.writes.is_empty() || self.mentions("cascade"),
             StatementKind::Write => self.writes.is_empty() || self.mentions("cascade"),
             StatementKind::Copy => self.writes.is_empty() && self.reads.is_empty(),

@@ -302,6 +302,12 @@ pub fn flush_frame(out: &mut BytesMut) {
     end(start, out);
 }
 
+/// A `Sync` for a backend.
+pub fn sync_frame(out: &mut BytesMut) {
+    let start = begin(b'S', out);
+    end(start, out);
+}
+
 /// A `Query` for a backend.
 pub fn query_frame(sql: &str, out: &mut BytesMut) {
     let start = begin(b'Q', out);

@@ -33,6 +33,17 @@ impl Connection {
         Ok(())
     }
 
+    /// Sets `settings` in the transaction that is open, and with it undone.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses a value, or the connection is lost.
+    pub async fn set_within(&mut self, settings: &Settings) -> Result<(), BackendError> {
+        self.run_own(&settings.restore_sql(Some(&Settings::default())))
+            .await
+            .map(drop)
+    }
+
     /// Learns what the login's search path is.
     pub(in crate::backend) async fn learn_search_path(&mut self) -> Result<(), BackendError> {
         let rows = self

@@ -117,24 +117,17 @@ fn other_statements_by_kind() {
             ),
             "nothing",
         ),
+        (base(K::Session, None, None, "deallocate p"), "nothing"),
         (
-            base(K::Session, Some(P::PreparedStatement), None, "deallocate p"),
-            "nothing",
-        ),
-        (
-            base(K::Session, Some(P::PreparedStatement), None, "execute p"),
-            "everything",
-        ),
-        (
-            base(K::Session, Some(P::PreparedStatement), None, ""),
+            Statement {
+                session: Some(SessionUse::Execute("p".into())),
+                ..base(K::Session, None, None, "execute p")
+            },
             "everything",
         ),
         (base(K::Session, Some(P::Procedure), None, "do"), "everything"),
         (base(K::Session, Some(P::Procedure), None, "call p"), "everything"),
-        (
-            base(K::Session, Some(P::Procedure), None, "discard all"),
-            "nothing",
-        ),
+        (base(K::Session, None, None, "discard all"), "nothing"),
         (base(K::Session, Some(P::Listen), None, "listen"), "nothing"),
         (base(K::Session, Some(P::Role), None, "set role"), "nothing"),
         (base(K::Session, Some(P::Cursor), None, "declare"), "nothing"),

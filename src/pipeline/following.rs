@@ -1,0 +1,302 @@
+//! A session's settings as its statements change them: a change counts once its transaction is committed, and is undone
+//! with it.
+//!
+//! Source: <https://www.postgresql.org/docs/current/sql-set.html>.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::observe::Observer;
+use super::session::{Binding, Session};
+use super::settle::Step;
+use crate::session::{SettingValue, Settings};
+use crate::sql::SettingChange;
+use crate::wire::TransactionStatus;
+
+/// Changes in one transaction that are followed at most.
+const MAX_PENDING: usize = 1_000;
+
+/// Changes of settings that are not committed yet.
+#[derive(Debug, Default)]
+pub(super) struct Pending(Vec<SettingChange>);
+
+/// It cannot be told any more what the settings are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lost;
+
+impl Pending {
+    /// Takes the steps of a request that succeeded. `ends` tells of each transaction that ended in it whether it was
+    /// committed. What was committed comes back.
+    ///
+    /// # Errors
+    ///
+    /// What was undone with a savepoint cannot be told, or there are too many changes.
+    fn succeed(
+        &mut self,
+        steps: &[Step],
+        ends: &[bool],
+        in_transaction: bool,
+    ) -> Result<Vec<SettingChange>, Lost> {
+        let (mut committed, mut ends) = (Vec::new(), ends.iter());
+        for step in steps {
+            match step {
+                Step::Change(change) => self.0.push(change.clone()),
+                Step::End => match ends.next() {
+                    Some(true) => committed.append(&mut self.0),
+                    Some(false) => self.0.clear(),
+                    None if self.0.is_empty() => {}
+                    None => return Err(Lost),
+                },
+                Step::ToSavepoint if self.0.is_empty() => {}
+                Step::ToSavepoint => return Err(Lost),
+            }
+        }
+        if !in_transaction {
+            committed.append(&mut self.0);
+        }
+        if self.0.len() > MAX_PENDING {
+            return Err(Lost);
+        }
+        Ok(committed)
+    }
+
+    /// Takes the steps of a request that failed.
+    ///
+    /// # Errors
+    ///
+    /// Some of them may have been committed before.
+    fn fail(&mut self, steps: &[Step], in_transaction: bool) -> Result<(), Lost> {
+        let changes = steps.iter().any(|step| matches!(step, Step::Change(_)));
+        if (changes || !self.0.is_empty()) && steps.contains(&Step::End) {
+            return Err(Lost);
+        }
+        if !in_transaction {
+            // what was sent in one go was one transaction
+            self.0.clear();
+        } else if changes {
+            // going back to a savepoint may save some of them: then it is not known which
+            self.0.extend(steps.iter().filter_map(|step| match step {
+                Step::Change(change) => Some(change.clone()),
+                Step::End | Step::ToSavepoint => None,
+            }));
+        }
+        Ok(())
+    }
+}
+
+/// Changes the settings of a session, which began with `startup`, and those of its connection.
+fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, connection: &mut Settings) {
+    match change {
+        SettingChange::Set {
+            name,
+            value: Some(value),
+        } => {
+            let value = SettingValue::Sql(Arc::clone(value));
+            session.set(name, value.clone());
+            connection.set(name, value);
+        }
+        SettingChange::SetConfig { name, value } => {
+            let value = SettingValue::Plain(Arc::clone(value));
+            session.set(name, value.clone());
+            connection.set(name, value);
+        }
+        SettingChange::Set { name, value: None } | SettingChange::Reset { name } => {
+            // the connection has the backend's own value then; a session's own is the one that it began with
+            connection.reset(name);
+            session.reset(name);
+            if let Some(value) = startup.value(name) {
+                session.set(name, value.clone());
+            }
+        }
+        SettingChange::ResetAll => {
+            *connection = Settings::default();
+            *session = startup.clone();
+        }
+        SettingChange::SetLocal { .. } | SettingChange::Show { .. } => {}
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Takes over what a request did to settings.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told what they are now.
+    pub(super) async fn follow_settings(
+        &mut self,
+        steps: &[Step],
+        observer: &Observer,
+        in_transaction: bool,
+    ) -> Result<(), Lost> {
+        if observer.error.is_some() {
+            return self.pending.fail(steps, in_transaction);
+        }
+        let committed = self.pending.succeed(steps, &observer.ends, in_transaction)?;
+        if !committed.is_empty() {
+            let mut connection = match &self.binding {
+                Binding::Held(lease) => lease.settings().cloned(),
+                Binding::Free => None,
+            };
+            let mut unknown = Settings::default();
+            for change in &committed {
+                let connection = connection.as_mut().unwrap_or(&mut unknown);
+                apply(change, &self.identity.startup, &mut self.settings, connection);
+            }
+            if let Binding::Held(lease) = &mut self.binding {
+                lease.note_settings(connection);
+            }
+            self.settings_changed();
+        }
+        if in_transaction {
+            return self.set_again(steps).await;
+        }
+        Ok(())
+    }
+
+    /// A RESET within a transaction went to the backend's own values: sets those that the session began with.
+    async fn set_again(&mut self, steps: &[Step]) -> Result<(), Lost> {
+        let mut wanted = Settings::default();
+        let startup = &self.identity.startup;
+        for step in steps {
+            match step {
+                Step::Change(SettingChange::ResetAll) => wanted = startup.clone(),
+                Step::Change(SettingChange::Reset { name } | SettingChange::Set { name, value: None }) => {
+                    if let Some(value) = startup.value(name) {
+                        wanted.set(name, value.clone());
+                    }
+                }
+                Step::Change(_) | Step::End | Step::ToSavepoint => {}
+            }
+        }
+        let Binding::Held(lease) = &mut self.binding else {
+            return Ok(());
+        };
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        // in the midst of a series a statement of the gateway's own would end the transaction
+        if !lease.replies().settled() || lease.status() != TransactionStatus::InTransaction {
+            return Err(Lost);
+        }
+        lease.set_within(&wanted).await.map_err(|_| Lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(text: &str) -> SettingChange {
+        match text.split_once('=') {
+            Some((name, value)) => SettingChange::Set {
+                name: name.into(),
+                value: Some(value.into()),
+            },
+            None if text == "all" => SettingChange::ResetAll,
+            None => SettingChange::Reset { name: text.into() },
+        }
+    }
+
+    /// Requests as words: changes, `;` ends a transaction, `<` goes back to a savepoint; `!` at the end: it failed; `+`:
+    /// a transaction is open afterwards. `commits` has one letter for each end.
+    fn run(requests: &str, commits: &str) -> String {
+        let (mut pending, mut said) = (Pending::default(), Vec::new());
+        let mut commits = commits.chars().map(|end| end == 'c');
+        for request in requests.split(" | ") {
+            let words: Vec<&str> = request.split(' ').collect();
+            let steps: Vec<Step> = words
+                .iter()
+                .filter(|word| !matches!(**word, "!" | "+"))
+                .map(|word| match *word {
+                    ";" => Step::End,
+                    "<" => Step::ToSavepoint,
+                    word => Step::Change(change(word)),
+                })
+                .collect();
+            let in_transaction = words.contains(&"+");
+            if words.contains(&"!") {
+                said.push(
+                    pending
+                        .fail(&steps, in_transaction)
+                        .map_or("lost", |()| "")
+                        .to_owned(),
+                );
+                continue;
+            }
+            let ends: Vec<bool> = words
+                .iter()
+                .filter(|word| **word == ";")
+                .filter_map(|_| commits.next())
+                .collect();
+            said.push(match pending.succeed(&steps, &ends, in_transaction) {
+                Ok(committed) => committed
+                    .iter()
+                    .map(|change| {
+                        let SettingChange::Set {
+                            name,
+                            value: Some(value),
+                        } = change
+                        else {
+                            panic!("only such are used here");
+                        };
+                        format!("{name}={value}")
+                    })
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                Err(Lost) => "lost".to_owned(),
+            });
+        }
+        said.join("|")
+    }
+
+    #[test]
+    fn a_change_counts_once_it_is_committed() {
+        for (requests, commits, expected) in [
+            ("a=1", "", "a=1"),
+            ("a=1 b=2", "", "a=1 b=2"),
+            ("a=1 +", "", ""),
+            ("a=1 + | ;", "c", "|a=1"),
+            ("a=1 + | ;", "r", "|"),
+            ("a=1 + | b=2 ;", "c", "|a=1 b=2"),
+            ("a=1 ; b=2", "c", "a=1 b=2"),
+            ("a=1 ; b=2", "r", "b=2"),
+            ("a=1 + | < +", "", "|lost"),
+            ("< + | a=1 + | ;", "c", "||a=1"),
+            ("a=1 !", "", ""),
+            ("a=1 ! | b=1", "", "|b=1"),
+            ("a=1 ; b=2 !", "", "lost"),
+            ("a=1 + | ! + | ;", "r", "||"),
+            ("a=1 + ! | < +", "", "|lost"),
+            // a COMMIT of a transaction that has failed says ROLLBACK
+            ("a=1 + | ! + | ; b=2", "r", "||b=2"),
+        ] {
+            assert_eq!(run(requests, commits), expected, "{requests}");
+        }
+        let mut pending = Pending::default();
+        let many: Vec<Step> = (0..=MAX_PENDING).map(|_| Step::Change(change("a=1"))).collect();
+        assert_eq!(pending.succeed(&many, &[], true), Err(Lost));
+    }
+
+    #[test]
+    fn a_reset_goes_back_to_what_the_session_began_with() {
+        let mut startup = Settings::default();
+        startup.set("timezone", SettingValue::Plain("Europe/Berlin".into()));
+        for reset in ["timezone", "all"] {
+            let (mut session, mut connection) = (startup.clone(), startup.clone());
+            apply(&change("timezone='UTC'"), &startup, &mut session, &mut connection);
+            assert_eq!(
+                session.value("timezone"),
+                Some(&SettingValue::Sql("'UTC'".into()))
+            );
+            assert_eq!(connection, session);
+            apply(&change(reset), &startup, &mut session, &mut connection);
+            assert_eq!(session, startup, "{reset}");
+            assert_eq!(
+                connection,
+                Settings::default(),
+                "the backend knows nothing of the start-up"
+            );
+        }
+    }
+}
