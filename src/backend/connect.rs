@@ -166,7 +166,7 @@ impl Connector {
             cancel,
             registered,
         }));
-        connection.learn_search_path().await?;
+        connection.learn_defaults().await?;
         Ok(connection)
     }
 }

@@ -77,6 +77,7 @@ pub struct Connection {
     spoilt: bool,
     parameters: BTreeMap<String, String>,
     search_path: Arc<str>,
+    reads_committed: bool,
     cancel: Arc<CancelTarget>,
     registered: Registered,
     /// The thread whose reactor watches the socket.
@@ -108,6 +109,7 @@ impl Connection {
             spoilt: false,
             parameters: login.parameters,
             search_path: "".into(),
+            reads_committed: false,
             cancel: Arc::new(login.cancel),
             registered: login.registered,
             home: Home::here(),
@@ -122,6 +124,11 @@ impl Connection {
     /// The search path that the login has by itself.
     pub fn default_search_path(&self) -> &Arc<str> {
         &self.search_path
+    }
+
+    /// Whether each statement of its transactions sees what is committed when it begins, unless they say otherwise.
+    pub fn reads_committed(&self) -> bool {
+        self.reads_committed
     }
 
     /// How to cancel what it runs.

@@ -191,6 +191,7 @@ impl Frontend {
         let greeting = Arc::new(Greeting {
             parameters: lease.parameters().clone(),
             search_path: Arc::clone(lease.default_search_path()),
+            reads_committed: lease.reads_committed(),
         });
         if let Some(proof) = lease.at_rest() {
             lease.give_back(proof, Instant::now());

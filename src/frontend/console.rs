@@ -99,6 +99,6 @@ fn answer<S: AsyncRead + AsyncWrite + Unpin + Send>(
         wire::ready_for_query(TransactionStatus::Idle, out);
         return Ok(());
     }
-    *skipping = !answer_extended(request, bytes, statements, console, TransactionStatus::Idle, out)?;
+    *skipping = !answer_extended(request, bytes, statements, console, out)?;
     Ok(())
 }

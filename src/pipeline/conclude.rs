@@ -41,7 +41,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let settled = matches!(&self.binding, Binding::Held(lease) if lease.replies().settled());
         let in_transaction = status != TransactionStatus::Idle || !settled;
         self.end_writes(aftermath, guard);
-        self.keep_answer(observer, catalog, story, in_transaction);
+        // in a transaction that has only read, an answer is what anybody would have got
+        let private = !settled || (status != TransactionStatus::Idle && !self.clean);
+        self.keep_answer(observer, catalog, story, private);
         if form == Form::Simple {
             // a simple query ends the unnamed statement
             self.statements.note_closed(b"");
@@ -143,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Greeting {
             parameters,
             search_path,
+            reads_committed,
         } = &*self.identity.greeting;
         let mut parameters = parameters.clone();
         let name = match self.identity.startup.value("application_name") {
@@ -153,6 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         Some(Greeting {
             parameters,
             search_path: Arc::clone(search_path),
+            reads_committed: *reads_committed,
         })
     }
 
@@ -254,10 +258,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         observer: &mut Observer,
         catalog: Option<Arc<Catalog>>,
         story: &mut Story,
-        in_transaction: bool,
+        private: bool,
     ) {
         let collected = observer.fill.is_some();
-        let sound = observer.whole() && !in_transaction && observer.parameters.is_empty();
+        let sound = observer.whole() && !private && observer.parameters.is_empty();
         let Some(fill) = observer.fill.take() else {
             if catalog.is_some() && observer.error.is_none() {
                 story.reason = "too_big";

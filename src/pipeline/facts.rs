@@ -8,7 +8,9 @@ use super::rename::{Naming, NamingAct};
 use super::series::Series;
 use crate::backend::{Asked, Asker, Connection};
 use crate::session::{Ending, FrameSpan, Request, Settings, SharedStatements, Statements};
-use crate::sql::{Analysis, Analyzer, Backslash, SettingChange, Statement, StatementKind};
+use crate::sql::{
+    Analysis, Analyzer, Backslash, SettingChange, Statement, StatementKind, TransactionControl,
+};
 use crate::telemetry::RequestKind;
 use crate::wire::{self, FrontendTag, TargetKind, WireError};
 
@@ -69,6 +71,8 @@ pub(super) struct Facts {
     pub(super) describes_statement: bool,
     /// Messages that are about the gateway's own settings, and messages that are not.
     pub(super) own: usize,
+    /// Messages that are about a transaction's begin or end.
+    pub(super) control: usize,
     /// See `own`.
     pub(super) foreign: usize,
 }
@@ -120,6 +124,7 @@ impl Facts {
             unread_parse: false,
             describes_statement: false,
             own: 0,
+            control: 0,
             foreign: 0,
         };
         let frame = |span: &FrameSpan| bytes.get(span.start..span.end).unwrap_or_default();
@@ -141,9 +146,7 @@ impl Facts {
                 let mut facts = facts;
                 let analysis = reader.analyze(wire::query_text(frame(span))?);
                 facts.form = Form::Simple;
-                let about_us = analysis.single().is_some_and(|statement| own(statement));
-                facts.own = usize::from(about_us);
-                facts.foreign = usize::from(!about_us);
+                facts.count(Some(&analysis));
                 facts.runs.push(analysis);
                 Ok(facts)
             }
@@ -156,6 +159,15 @@ impl Facts {
                 facts.form = portal_form(request, bytes).map_or(Form::Series, Form::Portal);
                 Ok(facts)
             }
+        }
+    }
+
+    /// Counts a message about `analysis`.
+    pub(super) fn count(&mut self, analysis: Option<&Analysis>) {
+        match analysis.and_then(Analysis::single) {
+            Some(statement) if own(statement) => self.own += 1,
+            Some(statement) if controls(statement) => self.control += 1,
+            Some(_) | None => self.foreign += 1,
         }
     }
 
@@ -245,6 +257,15 @@ pub(super) fn own(statement: &Statement) -> bool {
         .as_ref()
         .and_then(setting_name)
         .is_some_and(|name| name.starts_with(OWN_PREFIX))
+}
+
+/// Whether a statement begins or ends a transaction, and nothing else.
+fn controls(statement: &Statement) -> bool {
+    match statement.transaction {
+        Some(TransactionControl::Begin) => true,
+        Some(TransactionControl::Commit | TransactionControl::Rollback) => !statement.mentions("chain"),
+        Some(TransactionControl::Savepoint | TransactionControl::Other) | None => false,
+    }
 }
 
 fn setting_name(change: &SettingChange) -> Option<&str> {

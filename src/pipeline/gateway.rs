@@ -101,6 +101,8 @@ pub struct Greeting {
     pub parameters: BTreeMap<String, String>,
     /// The login's own search path.
     pub search_path: Arc<str>,
+    /// Each statement of the login's transactions sees what is committed when it begins.
+    pub reads_committed: bool,
 }
 
 /// Greetings by login and settings.

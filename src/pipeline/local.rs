@@ -59,6 +59,22 @@ pub trait Commands {
     ///
     /// It cannot be done.
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>>;
+
+    /// The transaction status after what was done so far.
+    fn status(&self) -> TransactionStatus {
+        TransactionStatus::Idle
+    }
+
+    /// The statement that `parse` prepares.
+    fn prepare(&mut self, parse: &wire::Parse<'_>) -> Arc<Prepared> {
+        Arc::new(Prepared {
+            text: parse.text.into(),
+            types: parse.types.into(),
+            analysis: Analysis::of(parse.text, Backslash::Literal),
+            key: None,
+            settings: Settings::default(),
+        })
+    }
 }
 
 /// Answers a text of the simple protocol, statement by statement up to the first that fails, without the
@@ -119,7 +135,6 @@ pub fn answer_extended(
     bytes: &[u8],
     statements: &mut Statements,
     commands: &mut dyn Commands,
-    status: TransactionStatus,
     out: &mut BytesMut,
 ) -> Result<bool, WireError> {
     let mut failed = false;
@@ -131,13 +146,7 @@ pub fn answer_extended(
         let outcome: Result<(), Box<dyn ClientError>> = match frame.tag {
             FrontendTag::Parse => {
                 let parse = wire::parse(body)?;
-                let prepared = Arc::new(Prepared {
-                    text: parse.text.into(),
-                    types: parse.types.into(),
-                    analysis: Analysis::of(parse.text, Backslash::Literal),
-                    key: None,
-                    settings: Settings::default(),
-                });
+                let prepared = commands.prepare(&parse);
                 commands.columns(parse.text).map(|_| {
                     statements.note_prepared(parse.name, prepared);
                     simple(b'1', out);
@@ -200,14 +209,14 @@ pub fn answer_extended(
             }
             FrontendTag::Sync => {
                 failed = false;
-                end_portals(statements, status);
-                ready_for_query(status, out);
+                end_portals(statements, commands.status());
+                ready_for_query(commands.status(), out);
                 Ok(())
             }
             FrontendTag::Query => {
                 let text = wire::query_text(body)?;
                 answer_simple(text, commands, out);
-                ready_for_query(status, out);
+                ready_for_query(commands.status(), out);
                 Ok(())
             }
             FrontendTag::Flush
@@ -219,7 +228,7 @@ pub fn answer_extended(
         };
         if let Err(error) = outcome {
             error_response(&*error, out);
-            end_portals(statements, status);
+            end_portals(statements, commands.status());
             failed = true;
         }
     }
@@ -353,8 +362,7 @@ mod tests {
                     panic!("{word} is a request");
                 };
                 let mut out = BytesMut::new();
-                let idle = TransactionStatus::Idle;
-                let goes_on = answer_extended(&request, &bytes, &mut statements, &mut Echo, idle, &mut out);
+                let goes_on = answer_extended(&request, &bytes, &mut statements, &mut Echo, &mut out);
                 let mut tags = String::new();
                 let mut rest = &out[..];
                 while let [tag, a, b, c, d, ..] = rest {

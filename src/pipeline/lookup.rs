@@ -169,14 +169,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if self.pins.any() || self.backslash.is_none() {
             return Some(BypassReason::Pinned);
         }
-        match &self.binding {
-            Binding::Held(lease)
-                if lease.status() != TransactionStatus::Idle || !lease.replies().settled() =>
-            {
-                Some(BypassReason::InTransaction)
-            }
-            Binding::Held(_) | Binding::Free => None,
-        }
+        let settled = match &self.binding {
+            Binding::Held(lease) => lease.replies().settled(),
+            Binding::Free => true,
+        };
+        let open = self.status() != TransactionStatus::Idle && !self.clean;
+        (open || !settled).then_some(BypassReason::InTransaction)
     }
 }
 

@@ -27,6 +27,7 @@ mod serve;
 mod session;
 mod sessions;
 mod settle;
+mod transaction;
 mod writes;
 
 pub use client::Client;

@@ -5,7 +5,7 @@ use super::local::{Answer, Commands};
 use super::session::Last;
 use crate::error::ClientError;
 use crate::sql::{Backslash, SettingChange, analyze};
-use crate::wire::{Column, ColumnType, Value};
+use crate::wire::{Column, ColumnType, TransactionStatus, Value};
 
 const LAST: &str = "tollgate.last";
 const CACHE: &str = "tollgate.cache";
@@ -27,8 +27,8 @@ pub(super) struct OwnSettings<'a> {
     pub(super) caching: bool,
     /// What the last request came to.
     pub(super) last: Option<&'a Last>,
-    /// The transaction has failed: nothing but its end is answered.
-    pub(super) failed: bool,
+    /// The transaction's status; in one that has failed nothing but its end is answered.
+    pub(super) status: TransactionStatus,
 }
 
 fn change(text: &[u8]) -> Option<SettingChange> {
@@ -39,6 +39,10 @@ fn change(text: &[u8]) -> Option<SettingChange> {
 }
 
 impl Commands for OwnSettings<'_> {
+    fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
     fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>> {
         match change(text) {
             Some(SettingChange::Show { name }) if *name == *LAST => Ok(Some(&LAST_COLUMNS)),
@@ -56,7 +60,7 @@ impl Commands for OwnSettings<'_> {
     }
 
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>> {
-        if self.failed {
+        if self.status == TransactionStatus::Failed {
             return Err(Box::new(ServeError::FailedTransaction));
         }
         let Some(change) = change(text) else {

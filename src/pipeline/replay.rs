@@ -60,6 +60,7 @@ pub(super) fn replay(
     form: Form,
     parameters: u16,
     entry: &Entry,
+    status: TransactionStatus,
     out: &mut BytesMut,
 ) -> Result<Rest, Shortage> {
     let SinglePortal { bind, .. } = match form {
@@ -68,7 +69,7 @@ pub(super) fn replay(
             out.extend_from_slice(description);
             let mut end = BytesMut::new();
             end.extend_from_slice(&entry.command_complete);
-            wire::ready_for_query(TransactionStatus::Idle, &mut end);
+            wire::ready_for_query(status, &mut end);
             return Ok(join(entry, end, out));
         }
         Form::Portal(portal) => portal,
@@ -112,7 +113,7 @@ pub(super) fn replay(
                     let end = tail.insert(BytesMut::with_capacity(64));
                     end.extend_from_slice(&entry.command_complete);
                 }
-                FrontendTag::Sync => wire::ready_for_query(TransactionStatus::Idle, out),
+                FrontendTag::Sync => wire::ready_for_query(status, out),
                 FrontendTag::Query
                 | FrontendTag::Flush
                 | FrontendTag::FunctionCall

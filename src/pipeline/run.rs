@@ -166,6 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         story: &mut Story,
     ) -> Served {
         let idle = self.status() == TransactionStatus::Idle;
+        let cacheable = collecting.is_some();
         let mut aftermath = Aftermath::of(
             &facts,
             &self.gateway,
@@ -174,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             &self.search_path,
             idle,
         );
+        self.clean &= !idle && aftermath.only_reads(cacheable);
         self.path_unknown |= aftermath.moves_path;
         self.settings_unknown |= aftermath.moves_settings;
         if self.path_unknown {
@@ -219,8 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return served;
         }
         let began = Instant::now();
-        let mut end = Ok(Vec::new());
-        if !facts.namings.is_empty() {
+        let mut end = self.carry_begin(&mut observer).await.map(|()| Vec::new());
+        let refused = observer.error.is_some();
+        if end.is_ok() && !refused && !facts.namings.is_empty() {
             end = self.check_statements(&facts.namings, &mut observer).await;
         }
         let sent = Sent {
@@ -229,6 +232,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             visits: visits(&facts, &self.statements),
         };
         let end = match end {
+            // without its transaction the request must not run
+            Ok(_) if refused => {
+                self.drop_request(request);
+                self.end_refused(request);
+                RelayEnd::Done
+            }
             Ok(changed) => {
                 observer.plan_changed = !changed.is_empty();
                 self.exchange(request, facts, &changed, &sent, &mut observer)
@@ -388,7 +397,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         let mut observer = Observer::new(true);
         observer.confirmed.extend(facts.confirmations);
-        take_over(&mut observer, &mut self.statements, false);
+        let in_transaction = self.status() != TransactionStatus::Idle;
+        take_over(&mut observer, &mut self.statements, in_transaction);
         if request.frames.iter().any(|frame| frame.tag == FrontendTag::Parse) || facts.form == Form::Simple {
             self.unnamed_here = false;
         }

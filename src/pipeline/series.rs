@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::facts::{Facts, Reader, own};
+use super::facts::{Facts, Reader};
 use super::observe::Confirmation;
 use super::rename::{KnownStatement, Naming, NamingAct};
 use crate::session::{Description, Portal, Prepared, Settings};
@@ -42,7 +42,7 @@ impl<'a> Series<'a> {
             FrontendTag::Execute => {
                 let execute = wire::execute(frame)?;
                 let analysis = self.portal(execute.portal);
-                self.count(analysis.as_ref());
+                self.facts.count(analysis.as_ref());
                 match analysis {
                     Some(analysis) => self.facts.runs.push(analysis),
                     None => self.facts.unknown = true,
@@ -54,7 +54,7 @@ impl<'a> Series<'a> {
                     TargetKind::Statement => self.read_describe(index, target.name),
                     TargetKind::Portal => {
                         let analysis = self.portal(target.name);
-                        self.count(analysis.as_ref());
+                        self.facts.count(analysis.as_ref());
                     }
                 }
             }
@@ -64,14 +64,14 @@ impl<'a> Series<'a> {
                     TargetKind::Statement => self.read_close(index, target.name),
                     TargetKind::Portal => {
                         let analysis = self.portal(target.name);
-                        self.count(analysis.as_ref());
+                        self.facts.count(analysis.as_ref());
                         self.facts.confirmations.push_back(Confirmation::Nothing);
                     }
                 }
             }
             FrontendTag::Query => {
                 let analysis = self.reader.analyze(wire::query_text(frame)?);
-                self.count(Some(&analysis));
+                self.facts.count(Some(&analysis));
                 self.facts.runs.push(analysis);
             }
             FrontendTag::FunctionCall => {
@@ -117,7 +117,7 @@ impl<'a> Series<'a> {
 
     fn read_parse(&mut self, index: usize, parse: &wire::Parse<'_>) {
         let analysis = self.reader.analyze(parse.text);
-        self.count(Some(&analysis));
+        self.facts.count(Some(&analysis));
         let prepared = |key, analysis, settings: &Settings| Prepared {
             text: parse.text.into(),
             types: parse.types.into(),
@@ -199,7 +199,7 @@ impl<'a> Series<'a> {
 
     fn read_close(&mut self, index: usize, name: &[u8]) {
         let analysis = self.statement(name).map(|prepared| prepared.analysis.clone());
-        self.count(analysis.as_ref());
+        self.facts.count(analysis.as_ref());
         // what the gateway does not know may have been prepared by SQL
         if analysis.is_some() && !name.is_empty() {
             self.name(index, NAME_OF_TARGET, name, NamingAct::Close);
@@ -220,7 +220,7 @@ impl<'a> Series<'a> {
     ) -> Option<Analysis> {
         let prepared = self.statement(name).map(Arc::clone);
         let analysis = prepared.as_ref().map(|prepared| prepared.analysis.clone());
-        self.count(analysis.as_ref());
+        self.facts.count(analysis.as_ref());
         if name.is_empty() {
             self.facts.needs_unnamed |= !self.facts.parses_unnamed;
             return analysis;
@@ -245,17 +245,6 @@ impl<'a> Series<'a> {
             len: name.len(),
             act,
         });
-    }
-
-    fn count(&mut self, analysis: Option<&Analysis>) {
-        let is_own = analysis
-            .and_then(Analysis::single)
-            .is_some_and(|statement| own(statement));
-        if is_own {
-            self.facts.own += 1;
-        } else {
-            self.facts.foreign += 1;
-        }
     }
 
     /// What the client was told of the statement `name`, if that is still `prepared`.

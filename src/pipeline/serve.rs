@@ -18,7 +18,7 @@ use crate::session::Request;
 use crate::sql::Fingerprint;
 use crate::telemetry::event::{RequestEnd, RequestFinished};
 use crate::telemetry::{ErrorSource, RequestKind, Verdict};
-use crate::wire::{self, TransactionStatus};
+use crate::wire;
 
 /// What a request came to, for the log, the metrics and `SHOW tollgate.last`.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    fn of(facts: &Facts, request: &Request, began: Instant) -> Self {
+    pub(super) fn of(facts: &Facts, request: &Request, began: Instant) -> Self {
         Self {
             began,
             ended: None,
@@ -87,6 +87,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if facts.own > 0 {
             return self.serve_own(request, &facts);
         }
+        if self.controls(&facts) {
+            return self.serve_control(request, facts, began);
+        }
         let mut story = Story::of(&facts, request, began);
         if facts.too_many {
             self.refuse_with(request, &ServeError::TooManyStatements, &mut story);
@@ -106,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// Ends the session over a message that is not the protocol.
-    fn protocol_error(&mut self, error: &ServeError) -> Served {
+    pub(super) fn protocol_error(&mut self, error: &ServeError) -> Served {
         wire::error_response(error, self.client.outbox());
         Err(Over::Told)
     }
@@ -123,20 +126,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Ok(());
         }
         let status = self.status();
-        let failed = status == TransactionStatus::Failed;
         let mut own = OwnSettings {
             caching: self.caching,
             last: self.last.as_ref(),
-            failed,
+            status,
         };
         let (bytes, out) = self.client.boxes();
         let bytes = bytes.get(..request.len).unwrap_or_default();
         let goes_on = if facts.form == Form::Simple {
-            answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut own, out);
-            wire::ready_for_query(status, out);
+            if !answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut own, out) {
+                self.begun.fail();
+            }
+            wire::ready_for_query(self.begun.status().unwrap_or(status), out);
             Ok(true)
         } else {
-            answer_extended(request, bytes, &mut self.statements, &mut own, status, out)
+            answer_extended(request, bytes, &mut self.statements, &mut own, out)
         };
         self.caching = own.caching;
         self.client.consume(request.len);
@@ -156,10 +160,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         entry: &Arc<Entry>,
         story: &mut Story,
     ) -> Served {
+        let status = self.status();
         let parameters = facts.single().map_or(0, |(_, statement)| statement.parameters);
         let (bytes, out) = self.client.boxes();
         let bytes = bytes.get(..request.len).unwrap_or_default();
-        let Ok(Rest { rows, tail }) = replay(request, bytes, facts.form, parameters, entry, out) else {
+        let Ok(Rest { rows, tail }) = replay(request, bytes, facts.form, parameters, entry, status, out)
+        else {
             // looked at before: an entry does not change
             return self.protocol_error(&ServeError::Internal("the answer in memory does not fit"));
         };
@@ -222,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Refuses a request with an error of the gateway's own.
     pub(super) fn refuse_with(&mut self, request: &Request, error: &ServeError, story: &mut Story) {
-        self.client.consume(request.len);
+        self.drop_request(request);
         self.refuse(request, error);
         let sqlstate = error.sqlstate().as_str();
         self.finish(

@@ -18,6 +18,7 @@ use super::judged::Judged;
 use super::observe::Confirmation;
 use super::realm::{Database, Team};
 use super::sessions::SessionCard;
+use super::transaction::Begun;
 use super::writes::Writes;
 use crate::backend::{BackendError, Connector, ServerKey};
 use crate::cache::{KeyBuilder, WriteGuard};
@@ -85,6 +86,11 @@ pub struct Session<S> {
     pub(super) statements: Statements,
     pub(super) binding: Binding,
     pub(super) pins: Pins,
+    /// A transaction of which the backend does not know.
+    pub(super) begun: Begun,
+    /// The transaction that is open has done nothing but read, and reads what is committed when each statement begins: it
+    /// may be answered from memory.
+    pub(super) clean: bool,
     /// Changes of settings that are not committed yet.
     pub(super) pending: Pending,
     pub(super) writes: Writes,
@@ -114,6 +120,8 @@ pub struct Session<S> {
     pub(super) keys: KeyBuilder,
     pub(super) canonical: Vec<u8>,
     collector: Collector,
+    /// Bytes still to come of a long message that is not served.
+    unwanted: usize,
     /// An error was told in a series: what comes is ignored up to the next Sync.
     skipping: bool,
 }
@@ -152,6 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             statements: Statements::default(),
             binding: Binding::Free,
             pins: Pins::default(),
+            begun: Begun::default(),
+            clean: false,
             pending: Pending::default(),
             writes: Writes::default(),
             unanswered: None,
@@ -168,6 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             keys: KeyBuilder::default(),
             canonical: Vec::new(),
             collector: Collector::default(),
+            unwanted: 0,
             skipping: false,
         };
         session.settings_changed();
@@ -233,6 +244,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     async fn next_request(&mut self) -> Result<Option<Request>, ServeError> {
         let in_transaction = self.status() != TransactionStatus::Idle;
         self.card.note_idle(in_transaction);
+        let unwanted = std::mem::take(&mut self.unwanted);
+        if unwanted > 0 && !(self.flush().await? && self.discard(unwanted).await) {
+            return Ok(None);
+        }
         loop {
             match self.collector.collect(self.client.inbox())? {
                 Collected::Request(request) => {
@@ -343,7 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Ignores a request after an error in its series, as the server does up to the next Sync.
     fn skip(&mut self, request: &Request) {
-        self.client.consume(request.len);
+        self.drop_request(request);
         if request.ending == Ending::Sync {
             self.skipping = false;
             let status = self.status();
@@ -354,20 +369,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Tells the client an error in place of the request's answer.
     pub(super) fn refuse(&mut self, request: &Request, error: &ServeError) {
         error_response(error, self.client.outbox());
+        self.begun.fail();
+        self.end_refused(request);
+    }
+
+    /// Throws the request's bytes away, also those that are still to come.
+    pub(super) fn drop_request(&mut self, request: &Request) {
+        self.client.consume(request.len);
+        if let Ending::Long { left } = request.ending {
+            self.unwanted = left;
+        }
+    }
+
+    /// What follows the error that is told in place of a request's answer.
+    pub(super) fn end_refused(&mut self, request: &Request) {
+        let call = || request.frames.iter().any(|frame| frame.tag == FrontendTag::Query);
         match request.ending {
             Ending::Call | Ending::Sync => {
                 let status = self.status();
                 ready_for_query(status, self.client.outbox());
             }
-            Ending::Flush | Ending::Full | Ending::Long { .. } => {
-                let call = request.frames.iter().any(|frame| frame.tag == FrontendTag::Query);
-                if call {
-                    let status = self.status();
-                    ready_for_query(status, self.client.outbox());
-                } else {
-                    self.skipping = true;
-                }
+            Ending::Flush | Ending::Full | Ending::Long { .. } if call() => {
+                let status = self.status();
+                ready_for_query(status, self.client.outbox());
             }
+            Ending::Flush | Ending::Full | Ending::Long { .. } => self.skipping = true,
         }
     }
 
@@ -378,9 +404,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// The transaction status that the client knows.
     pub(super) fn status(&self) -> TransactionStatus {
-        match &self.binding {
-            Binding::Free => TransactionStatus::Idle,
-            Binding::Held(lease) => lease.status(),
+        match (&self.begun, &self.binding) {
+            (Begun::No, Binding::Held(lease)) => lease.status(),
+            // also while a connection is at hand that has not heard of the transaction yet
+            (begun, _) => begun.status().unwrap_or(TransactionStatus::Idle),
         }
     }
 

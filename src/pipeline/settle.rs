@@ -29,6 +29,8 @@ pub(super) struct Aftermath {
     pub(super) unpins: Vec<SessionUse>,
     /// What it does to settings, and to the transaction that they belong to, in order.
     pub(super) steps: Vec<Step>,
+    /// It only reads, or ends the transaction.
+    pub(super) reads: bool,
     /// It runs one statement that is known, and prepares nothing.
     pub(super) alone: bool,
     /// It may change the search path in a way that is not followed, or not yet.
@@ -91,6 +93,10 @@ impl Aftermath {
             aftermath.moves_settings = true;
         }
         aftermath.alone = facts.single().is_some() && !facts.names_statement;
+        aftermath.reads = !facts.unknown
+            && facts
+                .statements()
+                .all(|statement| statement.kind == StatementKind::Read && !statement.locking);
         for statement in facts.statements() {
             let stale = match &catalog {
                 Some(catalog) if remembered(statement) => judged
@@ -134,6 +140,17 @@ impl Aftermath {
         {
             self.stale.push(Invalidation::Everything);
         }
+    }
+
+    /// Whether nothing was done that a later read of the same transaction would have to see. A read whose answer is
+    /// collected is known to be one; of others it is known by what they leave.
+    pub(super) fn only_reads(&self, collected: bool) -> bool {
+        collected
+            || (self.reads
+                && self.stale.is_empty()
+                && self.pins.is_empty()
+                && self.steps.is_empty()
+                && !self.moves_settings)
     }
 
     fn note_session(&mut self, statement: &Statement) {

@@ -308,10 +308,10 @@ pub fn sync_frame(out: &mut BytesMut) {
     end(start, out);
 }
 
-/// A `Query` for a backend.
-pub fn query_frame(sql: &str, out: &mut BytesMut) {
+/// A `Query` for a backend; the text has no NUL.
+pub fn query_frame(sql: impl AsRef<[u8]>, out: &mut BytesMut) {
     let start = begin(b'Q', out);
-    out.put_slice(sql.as_bytes());
+    out.put_slice(sql.as_ref());
     out.put_u8(0);
     end(start, out);
 }

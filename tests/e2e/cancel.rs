@@ -117,7 +117,7 @@ fn a_wrong_key_cancels_nothing() {
 fn a_query_that_waits_for_a_connection_can_be_cancelled() {
     let stage = Stage::with(SCHEMA, &Setup::new().connections(1));
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    ana.run("BEGIN");
+    ana.run("BEGIN; SELECT 1");
     ben.send(&Frames::new().query("SELECT 'waits'"));
     stage.gateway.await_waiting();
     ben.cancel();

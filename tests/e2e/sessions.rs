@@ -270,7 +270,7 @@ fn no_connection_in_time_is_an_error_that_says_so() {
     let setup = narrow().backend("checkout_timeout = \"200ms\"");
     let stage = Stage::with("", &setup);
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    ana.run("BEGIN");
+    ana.run("BEGIN; SELECT 1");
     let reply = ben.query("SELECT 1");
     assert_eq!(
         (reply.sqlstate().as_str(), reply.status()),

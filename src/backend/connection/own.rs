@@ -44,12 +44,14 @@ impl Connection {
             .map(drop)
     }
 
-    /// Learns what the login's search path is.
-    pub(in crate::backend) async fn learn_search_path(&mut self) -> Result<(), BackendError> {
-        let rows = self
-            .run_own("SELECT pg_catalog.current_setting('search_path')")
-            .await?;
-        self.search_path = rows.unwrap_or_default().into();
+    /// Learns what the login has by itself: its search path, and how far its transactions see.
+    pub(in crate::backend) async fn learn_defaults(&mut self) -> Result<(), BackendError> {
+        const DEFAULTS: &str = "SELECT pg_catalog.current_setting('default_transaction_isolation') || ',' || \
+                                pg_catalog.current_setting('search_path')";
+        let row = self.run_own(DEFAULTS).await?.unwrap_or_default();
+        let (isolation, search_path) = row.split_once(',').unwrap_or(("", &row));
+        self.reads_committed = isolation == "read committed";
+        self.search_path = search_path.into();
         Ok(())
     }
 

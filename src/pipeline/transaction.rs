@@ -1,0 +1,351 @@
+//! Transactions that begin when they must: a BEGIN is answered at once, and the first statement that needs the backend
+//! carries it there. A transaction that never needs it ends without one.
+//!
+//! So a driver that opens a transaction around every query holds no connection while it thinks, and its queries can be
+//! answered from memory. Source of what a server says:
+//! <https://www.postgresql.org/docs/current/sql-begin.html>,
+//! <https://www.postgresql.org/docs/current/transaction-iso.html>.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::error::ServeError;
+use super::facts::{Facts, Form};
+use super::local::{Answer, Commands, answer_extended, answer_simple};
+use super::observe::{Confirmation, Observer};
+use super::relay::{Relay, RelayEnd};
+use super::serve::{Served, Story};
+use super::session::{Binding, Session};
+use crate::backend::{Asked, Asker, BackendError};
+use crate::config::BackendKind;
+use crate::error::ClientError;
+use crate::session::{Ending, Prepared, Request};
+use crate::sql::{Analyzer, Backslash, Statement, TransactionControl};
+use crate::telemetry::event::RequestEnd;
+use crate::wire::{self, Column, TransactionStatus};
+
+/// A transaction of which the backend does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// None, or the backend knows.
+    #[default]
+    No,
+    /// Begun with this text.
+    Yes(Arc<[u8]>),
+    /// Begun, and failed before the backend heard of it.
+    Failed,
+}
+
+impl Begun {
+    /// What the client is told of it; `None` if there is none.
+    pub(super) fn status(&self) -> Option<TransactionStatus> {
+        match self {
+            Self::No => None,
+            Self::Yes(_) => Some(TransactionStatus::InTransaction),
+            Self::Failed => Some(TransactionStatus::Failed),
+        }
+    }
+
+    /// An error was told in it.
+    pub(super) fn fail(&mut self) {
+        if matches!(self, Self::Yes(_)) {
+            *self = Self::Failed;
+        }
+    }
+
+    /// What `statement`, whose text is `text`, makes of it and answers; `None` where the server has to say more.
+    fn after(&self, statement: &Statement, text: &[u8], kind: BackendKind) -> Option<(Self, &'static str)> {
+        match (self, statement.transaction?) {
+            // Redshift does not know the word, and an error must come when the client waits for it
+            (Self::No, TransactionControl::Begin)
+                if kind == BackendKind::Redshift && statement.mentions("deferrable") =>
+            {
+                None
+            }
+            (Self::No, TransactionControl::Begin) => {
+                let tag = if statement.mentions("start") {
+                    "START TRANSACTION"
+                } else {
+                    "BEGIN"
+                };
+                Some((Self::Yes(text.into()), tag))
+            }
+            (Self::Yes(_), TransactionControl::Commit) => Some((Self::No, "COMMIT")),
+            (Self::Yes(_) | Self::Failed, TransactionControl::Rollback)
+            | (Self::Failed, TransactionControl::Commit) => Some((Self::No, "ROLLBACK")),
+            _ => None,
+        }
+    }
+}
+
+/// Whether each statement of a transaction that began with `begin` sees what is committed when it begins, where that is
+/// what the login has by default.
+fn reads_committed(begin: &Statement) -> bool {
+    let level = begin.mentions("isolation");
+    !level || (begin.mentions("committed") && !begin.mentions("uncommitted"))
+}
+
+/// Answers begins and ends.
+struct Control<'a> {
+    begun: &'a mut Begun,
+    /// Set by a begin: what is read may be from memory.
+    clean: &'a mut bool,
+    reads_committed: bool,
+    analyzer: &'a Analyzer,
+    backslash: Option<Backslash>,
+    kind: BackendKind,
+    /// What the request prepares, in order.
+    prepared: VecDeque<Confirmation>,
+}
+
+impl Control<'_> {
+    fn statement(&self, text: &[u8]) -> Option<Arc<Statement>> {
+        self.analyzer.analyze(text, self.backslash?).single().cloned()
+    }
+}
+
+impl Commands for Control<'_> {
+    fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>> {
+        let ends = self
+            .statement(text)
+            .is_some_and(|statement| self.begun.after(&statement, text, self.kind).is_some());
+        if *self.begun == Begun::Failed && !ends {
+            return Err(Box::new(ServeError::FailedTransaction));
+        }
+        Ok(None)
+    }
+
+    fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>> {
+        let Some(statement) = self.statement(text) else {
+            return match self.begun {
+                Begun::Failed => Err(Box::new(ServeError::FailedTransaction)),
+                Begun::No | Begun::Yes(_) => Ok(None),
+            };
+        };
+        let Some((after, tag)) = self.begun.after(&statement, text, self.kind) else {
+            return Err(Box::new(ServeError::FailedTransaction));
+        };
+        if matches!(after, Begun::Yes(_)) {
+            *self.clean = self.reads_committed && reads_committed(&statement);
+        }
+        *self.begun = after;
+        Ok(Some(Answer::done(tag)))
+    }
+
+    fn status(&self) -> TransactionStatus {
+        self.begun.status().unwrap_or(TransactionStatus::Idle)
+    }
+
+    fn prepare(&mut self, parse: &wire::Parse<'_>) -> Arc<Prepared> {
+        while let Some(confirmation) = self.prepared.pop_front() {
+            if let Confirmation::Prepared(name, prepared) = confirmation
+                && *name == *parse.name
+            {
+                return prepared;
+            }
+        }
+        Arc::new(Prepared {
+            text: parse.text.into(),
+            types: parse.types.into(),
+            analysis: crate::sql::Analysis::unread(parse.text),
+            key: None,
+            settings: crate::session::Settings::default(),
+        })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Whether the gateway answers the request by itself, since it is about nothing but a transaction that the backend
+    /// need not know of.
+    pub(super) fn controls(&self, facts: &Facts) -> bool {
+        if !matches!(self.binding, Binding::Free) || facts.prepares_again() || facts.too_many {
+            return false;
+        }
+        if self.begun == Begun::Failed {
+            return true;
+        }
+        if facts.foreign > 0 || facts.unknown {
+            return false;
+        }
+        let mut begun = self.begun.clone();
+        facts.statements().all(|statement| {
+            let Some((after, _)) = begun.after(statement, b"", self.identity.team.backend.kind) else {
+                return false;
+            };
+            begun = after;
+            true
+        })
+    }
+
+    /// Answers a request about a transaction that the backend need not know of.
+    pub(super) fn serve_control(&mut self, request: &Request, mut facts: Facts, began: Instant) -> Served {
+        let mut story = Story::of(&facts, request, began);
+        story.reason = "held_back";
+        let asks = !facts.runs.is_empty();
+        let mut control = Control {
+            begun: &mut self.begun,
+            clean: &mut self.clean,
+            reads_committed: self.identity.greeting.reads_committed
+                && self.settings.value("default_transaction_isolation").is_none(),
+            analyzer: &self.gateway.analyzer,
+            backslash: self.backslash,
+            kind: self.identity.team.backend.kind,
+            prepared: std::mem::take(&mut facts.confirmations),
+        };
+        let (bytes, out) = self.client.boxes();
+        let bytes = bytes.get(..request.len).unwrap_or_default();
+        let goes_on = match (facts.form, request.ending) {
+            (_, Ending::Long { .. }) => Ok(false),
+            (Form::Simple, _) => {
+                answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut control, out);
+                let status = control.status();
+                wire::ready_for_query(status, out);
+                self.statements.note_closed(b"");
+                if status == TransactionStatus::Idle {
+                    self.statements.note_transaction_ended();
+                }
+                Ok(true)
+            }
+            (Form::Portal(_) | Form::Series, _) => {
+                answer_extended(request, bytes, &mut self.statements, &mut control, out)
+            }
+        };
+        if facts.parses_unnamed || facts.form == Form::Simple {
+            self.unnamed_here = false;
+        }
+        if let Ending::Long { .. } = request.ending {
+            let error = ServeError::FailedTransaction;
+            self.refuse_with(request, &error, &mut story);
+            return Ok(());
+        }
+        self.client.consume(request.len);
+        match goes_on {
+            Ok(true) => {}
+            Ok(false) => {
+                self.begun.fail();
+                self.skip_to_sync();
+            }
+            Err(error) => return self.protocol_error(&error.into()),
+        }
+        if asks {
+            self.finish(&story, RequestEnd::Completed);
+        }
+        Ok(())
+    }
+
+    /// Begins at the backend the transaction that the client has begun. An error of the server is relayed, and noted
+    /// with the observer.
+    ///
+    /// # Errors
+    ///
+    /// As a relay ends.
+    pub(super) async fn carry_begin(&mut self, observer: &mut Observer) -> Result<(), RelayEnd> {
+        let Begun::Yes(text) = &self.begun else {
+            return Ok(());
+        };
+        let Binding::Held(lease) = &mut self.binding else {
+            return Err(RelayEnd::BackendGone(BackendError::Closed));
+        };
+        wire::query_frame(text, lease.outgoing());
+        lease.note_sent(Asked::Query, Asker::Gateway);
+        self.begun = Begun::No;
+        // the server forgets its unnamed statement with it
+        self.unnamed_here = false;
+        let relay = Relay {
+            client: &mut self.client,
+            backend: lease,
+            card: &self.card,
+            observer,
+            to_send: 0,
+            to_come: 0,
+            answered: true,
+        };
+        match relay.run().await {
+            RelayEnd::Done => {}
+            end @ (RelayEnd::ClientGone
+            | RelayEnd::BackendGone(_)
+            | RelayEnd::Killed
+            | RelayEnd::Unresponsive) => return Err(end),
+        }
+        // what the server said of the BEGIN is not a part of the answer
+        observer.ends.clear();
+        observer.completions = 0;
+        observer.command_complete = None;
+        observer.bytes = 0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::Analysis;
+
+    #[test]
+    fn a_transaction_is_answered_for_as_the_server_would() {
+        let pg = BackendKind::Postgres;
+        for (texts, kind, expected) in [
+            ("BEGIN|COMMIT", pg, "BEGIN T|COMMIT I"),
+            ("begin work|end", pg, "BEGIN T|COMMIT I"),
+            (
+                "START TRANSACTION READ ONLY|ABORT",
+                pg,
+                "START TRANSACTION T|ROLLBACK I",
+            ),
+            ("BEGIN|ROLLBACK", pg, "BEGIN T|ROLLBACK I"),
+            ("BEGIN|!|COMMIT", pg, "BEGIN T|E|ROLLBACK I"),
+            ("BEGIN|!|ROLLBACK", pg, "BEGIN T|E|ROLLBACK I"),
+            // the server has something to say
+            ("BEGIN|BEGIN", pg, "BEGIN T|-"),
+            ("COMMIT", pg, "-"),
+            ("BEGIN|!|BEGIN", pg, "BEGIN T|E|-"),
+            ("BEGIN|SAVEPOINT a", pg, "BEGIN T|-"),
+            ("SELECT 1", pg, "-"),
+            ("BEGIN ISOLATION LEVEL SERIALIZABLE DEFERRABLE", pg, "BEGIN T"),
+            ("BEGIN DEFERRABLE", BackendKind::Redshift, "-"),
+            ("BEGIN NONSENSE", pg, "-"),
+        ] {
+            let mut begun = Begun::No;
+            let said: Vec<String> = texts
+                .split('|')
+                .map(|text| {
+                    if text == "!" {
+                        begun.fail();
+                        return "E".to_owned();
+                    }
+                    let analysis = Analysis::of(text.as_bytes(), Backslash::Literal);
+                    let statement = analysis.single().expect("one statement");
+                    let Some((after, tag)) = begun.after(statement, text.as_bytes(), kind) else {
+                        return "-".to_owned();
+                    };
+                    begun = after;
+                    let status = begun.status().unwrap_or(TransactionStatus::Idle);
+                    format!("{tag} {}", char::from(status.byte()))
+                })
+                .collect();
+            assert_eq!(said.join("|"), expected, "{texts}");
+        }
+    }
+
+    #[test]
+    fn only_read_committed_reads_what_is_committed_meanwhile() {
+        for (text, expected) in [
+            ("BEGIN", true),
+            ("BEGIN READ ONLY", true),
+            ("BEGIN ISOLATION LEVEL READ COMMITTED", true),
+            ("BEGIN ISOLATION LEVEL READ UNCOMMITTED", false),
+            ("START TRANSACTION ISOLATION LEVEL REPEATABLE READ", false),
+            ("BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", false),
+        ] {
+            let analysis = Analysis::of(text.as_bytes(), Backslash::Literal);
+            assert_eq!(
+                analysis.single().map(|begin| reads_committed(begin)),
+                Some(expected),
+                "{text}"
+            );
+        }
+    }
+}
