@@ -94,6 +94,7 @@ fn pool_state(
         pinned: count(pinned),
         max: count(census.max_connections),
         waiting: count(sum(|key| key.waiting)),
+        circuit_open: census.circuit_open,
     }
 }
 
@@ -136,6 +137,8 @@ pub(super) struct PoolRow {
     pub(super) teams: Vec<String>,
     /// Whether the backend is paused.
     pub(super) paused: bool,
+    /// Whether requests are refused because the backend does not answer.
+    pub(super) circuit_open: bool,
 }
 
 /// Every pool: those the configuration asks for, and those that are left of one before it.
@@ -178,10 +181,11 @@ pub(super) fn pool_rows(gateway: &Gateway, now: Instant) -> BTreeMap<(String, St
         }
     }
     for ((backend, ..), row) in &mut rows {
-        row.paused = realm
-            .backends
-            .get(backend.as_str())
-            .is_some_and(|backend| backend.pool.paused());
+        let Some(backend) = realm.backends.get(backend.as_str()) else {
+            continue;
+        };
+        row.paused = backend.pool.paused();
+        row.circuit_open = backend.pool.circuit().is_open();
     }
     rows
 }

@@ -119,8 +119,8 @@ async fn pools_clients_and_teams_are_counted() {
     let id = log_in(&gateway, 50_000);
     assert_eq!(
         rows(&gateway, "show pools;"),
-        "dev|growth_role|1|0|0|0|0|0|0|transaction|warehouse|growth|no\n\
-         stage|growth_role|0|0|0|0|0|0|0|transaction|warehouse|growth|no"
+        "dev|growth_role|1|0|0|0|0|0|0|transaction|warehouse|growth|no|closed\n\
+         stage|growth_role|0|0|0|0|0|0|0|transaction|warehouse|growth|no|closed"
     );
     let clients = rows(&gateway, "SHOW CLIENTS");
     assert!(
@@ -167,7 +167,7 @@ async fn pause_and_resume_take_one_backend_or_all() {
     let paused = || gateway.realm().backends["warehouse"].pool.paused();
     assert_eq!(rows(&gateway, "PAUSE"), "warehouse|yes|0");
     assert!(paused());
-    assert!(rows(&gateway, "SHOW POOLS").ends_with("|yes"));
+    assert!(rows(&gateway, "SHOW POOLS").ends_with("|yes|closed"));
     assert_eq!(rows(&gateway, "resume warehouse"), "warehouse|no|0");
     assert!(!paused());
     assert_eq!(

@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::error::BackendError;
-use super::transport::Transport;
+use super::transport::{TcpOptions, Transport};
 use crate::config::Address;
 use crate::wire::CancelKey;
 
@@ -101,7 +101,8 @@ impl Drop for CancelPass {
 /// The backend does not answer, within `patience`.
 pub async fn cancel(target: &CancelTarget, patience: Duration) -> Result<(), BackendError> {
     let send = async {
-        let mut transport = Transport::connect(&target.address, target.tls.as_ref(), None).await?;
+        let mut transport =
+            Transport::connect(&target.address, target.tls.as_ref(), &TcpOptions::default()).await?;
         let mut packet = BytesMut::new();
         packet.put_u32(u32::try_from(12 + target.key.secret.len()).unwrap_or(16));
         packet.put_slice(&[0x04, 0xd2, 0x16, 0x2e]);

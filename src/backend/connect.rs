@@ -9,22 +9,24 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use rustls::ClientConfig;
-use socket2::TcpKeepalive;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cancel::{CancelGate, CancelTarget};
 use super::connection::{AtRest, Connection, LoggedIn, refusal};
 use super::error::BackendError;
 use super::servers::Servers;
-use super::transport::Transport;
+use super::transport::{TcpOptions, Transport};
 use crate::auth::{BackendLogin, LoginStep};
 use crate::config::Address;
-use crate::pool::Connect;
-use crate::types::{BackendName, DatabaseName, Secret};
+use crate::pool::{Connect, Failure};
+use crate::types::{BackendName, DatabaseName, Secret, TeamName};
 use crate::wire;
 
 /// Messages of a login are small; a server that sends more is none.
 const MAX_LOGIN_FRAME: usize = 64 * 1024;
+
+/// How long a connection that was idle may take to answer that it is there.
+const CHECK: Duration = Duration::from_secs(3);
 
 /// What connections of one backend are told apart by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct ServerKey {
     pub database: DatabaseName,
     /// Whom the gateway logs in as.
     pub user: Arc<str>,
+    /// For which team.
+    pub team: TeamName,
 }
 
 impl Hash for ServerKey {
@@ -66,8 +70,8 @@ pub struct Route {
     pub address: Address,
     /// TLS, unless it is off.
     pub tls: Option<Arc<ClientConfig>>,
-    /// Probes that find a dead connection, unless there are none.
-    pub keepalive: Option<TcpKeepalive>,
+    /// How a dead machine is noticed.
+    pub tcp: TcpOptions,
     /// How long socket, TLS and login may take together.
     pub connect_timeout: Duration,
     /// Passwords by role.
@@ -100,8 +104,7 @@ impl Connector {
     }
 
     async fn open(&self, key: &ServerKey, route: &Route) -> Result<Box<Connection>, BackendError> {
-        let mut stream =
-            Transport::connect(&route.address, route.tls.as_ref(), route.keepalive.as_ref()).await?;
+        let mut stream = Transport::connect(&route.address, route.tls.as_ref(), &route.tcp).await?;
         let mut out = BytesMut::new();
         let parameters = [
             ("user", &*key.user),
@@ -173,10 +176,15 @@ impl Connector {
 
 impl Connect for Connector {
     type Key = ServerKey;
+    type Group = TeamName;
     // boxed: a lease changes hands several times per request
     type Connection = Box<Connection>;
     type AtRest = AtRest;
     type Error = BackendError;
+
+    fn group(key: &ServerKey) -> TeamName {
+        key.team.clone()
+    }
 
     async fn connect(&self, key: &ServerKey) -> Result<Box<Connection>, BackendError> {
         let route = self.route.load_full();
@@ -185,7 +193,30 @@ impl Connect for Connector {
             .map_err(|_| BackendError::Slow(route.connect_timeout))?
     }
 
+    fn failure(error: &BackendError) -> Failure {
+        match error {
+            // it is the login, or the database, that is refused; another may be welcome
+            BackendError::Refused { code, .. } if code.starts_with("28") => Failure::Key,
+            BackendError::Refused { code, .. } if code == "3D000" || code == "42501" => Failure::Key,
+            BackendError::Login(_) => Failure::Key,
+            BackendError::Refused { .. } => Failure::Busy,
+            BackendError::Unreachable { .. }
+            | BackendError::Slow(_)
+            | BackendError::NoTls(_)
+            | BackendError::Tls { .. }
+            | BackendError::Wire(_)
+            | BackendError::Unexpected(_)
+            | BackendError::Closed
+            | BackendError::Lost(_) => Failure::Unreachable,
+        }
+    }
+
     fn quiet(connection: &mut Box<Connection>) -> bool {
         connection.is_quiet()
+    }
+
+    async fn check(connection: &mut Box<Connection>) -> bool {
+        let asked = tokio::time::timeout(CHECK, connection.ask_nothing()).await;
+        asked.is_ok_and(|answer| answer.is_ok())
     }
 }

@@ -5,6 +5,7 @@ use std::mem::{self, MaybeUninit};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -20,6 +21,33 @@ use crate::config::Address;
 /// An `SSLRequest`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
+/// How the death of the peer's machine is noticed.
+#[derive(Clone, Debug, Default)]
+pub struct TcpOptions {
+    /// Probes while the connection is silent, unless there are none.
+    pub keepalive: Option<TcpKeepalive>,
+    /// How long sent bytes may stay unacknowledged, or untransmitted because the peer takes none; `None`: as long as the
+    /// system has it.
+    pub user_timeout: Option<Duration>,
+}
+
+impl TcpOptions {
+    /// Sets them on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// As the socket has them.
+    pub fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        if let Some(keepalive) = &self.keepalive {
+            socket.set_tcp_keepalive(keepalive)?;
+        }
+        if self.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        Ok(())
+    }
+}
+
 /// A connected socket.
 pub enum Transport {
     /// TCP in clear.
@@ -33,7 +61,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Connects to `address`, with TLS where `tls` is given, and over TCP with the probes of `keepalive`.
+    /// Connects to `address`, with TLS where `tls` is given, and over TCP with `options`.
     ///
     /// # Errors
     ///
@@ -41,7 +69,7 @@ impl Transport {
     pub async fn connect(
         address: &Address,
         tls: Option<&Arc<ClientConfig>>,
-        keepalive: Option<&TcpKeepalive>,
+        options: &TcpOptions,
     ) -> Result<Self, BackendError> {
         let unreachable = |source| BackendError::Unreachable {
             address: address.to_string(),
@@ -59,11 +87,7 @@ impl Transport {
         };
         let mut stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        if let Some(keepalive) = keepalive {
-            SockRef::from(&stream)
-                .set_tcp_keepalive(keepalive)
-                .map_err(unreachable)?;
-        }
+        options.apply(&SockRef::from(&stream)).map_err(unreachable)?;
         let Some(tls) = tls else {
             return Ok(Self::Tcp(stream));
         };
@@ -195,6 +219,23 @@ mod tests {
 
     fn runtime() -> Runtime {
         Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn options_reach_the_socket() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = SockRef::from(&stream);
+        TcpOptions::default().apply(&socket).unwrap();
+        assert!(!socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        let options = TcpOptions {
+            keepalive: Some(TcpKeepalive::new().with_time(Duration::from_mins(1))),
+            user_timeout: Some(Duration::from_mins(5)),
+        };
+        options.apply(&socket).unwrap();
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), options.user_timeout);
     }
 
     #[test]

@@ -64,6 +64,16 @@ fn tcp_only(address: &Address, table: &Table<'_>, reader: &mut Reader<'_>) {
 }
 
 pub(super) fn backend(backend: &Backend, table: &Table<'_>, reader: &mut Reader<'_>) {
+    let (min, max) = (backend.min_connections, backend.max_connections);
+    if min > max && table.sound(reader, &["min_connections", "max_connections"]) {
+        let message = format!("{min} connections are more than max_connections allows, {max}");
+        table.note(
+            reader,
+            "min_connections",
+            message,
+            "raise max_connections, or lower this",
+        );
+    }
     if backend.address.port() == 0 {
         table.note(
             reader,
@@ -170,6 +180,16 @@ pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>)
             .backends
             .get(&team.backend)
             .map(|backend| backend.max_connections);
+        if let (Some(own), Some(places)) = (team.max_connections, places)
+            && own > places
+        {
+            let message = format!(
+                "{own} is more than backend.{}.max_connections, {places}",
+                team.backend
+            );
+            let hint = "lower it, or raise that of the backend";
+            reader.note(&format!("{path}.max_connections"), message, Some(hint.to_owned()));
+        }
         if let (Some(queries), Some(places)) = (team.quota.concurrent_queries, places)
             && queries > places
         {

@@ -45,6 +45,8 @@ section! {
         pub cache: Cache => default("{}");
         /// What the gateway writes to its standard error.
         pub log: Log => default("{}");
+        /// What all backends share.
+        pub pool: Pool => default("{}");
     }
 }
 
@@ -77,6 +79,10 @@ section! {
         /// Finds out that a client's machine is gone.
         pub tcp_keepalive: TcpKeepalive => default("{}"),
             elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);
+        /// How long bytes for a client may stay unacknowledged before its connection is closed. Linux counts time in which a
+        /// client that is there takes no bytes: a reader that pauses for longer is closed, too.
+        pub tcp_user_timeout: Duration => default("0s"), within(0, DAY), zero("as the system has it, about 15 minutes"),
+            reload(NEW_CONNECTIONS);
     }
 }
 
@@ -172,11 +178,12 @@ section! {
         /// How long making a connection may take, login included.
         pub connect_timeout: Duration => default("10s"), within(100, 10 * MINUTE),
             zero("a server that does not answer would hold queries for ever"),
-            reload(NEW_CONNECTIONS), elsewhere(&["server_connect_timeout", "server_login_retry"]);
+            reload(NEW_CONNECTIONS), elsewhere(&["server_connect_timeout"]);
         /// How long a connection that nobody uses stays open.
         pub idle_timeout: Duration => default("10min"), within(0, 30 * DAY), zero("as long as `lifetime` allows"),
             reload("at once"), elsewhere(&["server_idle_timeout"]);
-        /// How old a connection may become; an older one is closed when nobody uses it.
+        /// How old a connection may become; an older one is closed when nobody uses it. Each connection gets a little
+        /// less, at random, up to a tenth, so that not all close at once.
         pub lifetime: Duration => default("1h"), within(0, 365 * DAY), zero("any age"),
             reload("at once"), elsewhere(&["server_lifetime", "max_lifetime"]);
         /// How long a request to cancel a query may take before it is given up.
@@ -195,6 +202,42 @@ section! {
         /// Finds out that the server's machine is gone.
         pub tcp_keepalive: TcpKeepalive => default("{}"),
             elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);
+        /// How many connections are kept open for each database and login that was used in the last hour, as far as
+        /// `max_connections` allows. They are opened in the background.
+        pub min_connections: u32 => default("0"), within(0, 10_000), zero("they are opened when they are needed"),
+            reload("at once"), elsewhere(&["min_pool_size"]);
+        /// A connection that nobody used for so long is asked, before a query gets it, whether it still answers. One that
+        /// does not is closed, with all that were idle for as long, and the query gets another.
+        pub check_after_idle: Duration => default("30s"), within(0, 30 * DAY), zero("connections are not asked"),
+            reload("at once"), elsewhere(&["server_check_delay"]);
+        /// The longest pause between attempts to connect while the server does not answer. It begins at a tenth of a
+        /// second and doubles, less a random part; a query that needs a new connection meanwhile is told the last error.
+        pub connect_retry: Duration => default("5s"), within(100, HOUR),
+            zero("a server in trouble must not be asked without a pause"), reload("for failures afterwards");
+        /// After how many failures to connect in a row the circuit opens: queries that find no open connection are refused
+        /// at once with SQLSTATE 08006, and only the gateway itself tries again, every `connect_retry`.
+        pub circuit_breaker: u32 => default("5"), within(0, 1_000), zero("queries go on trying to connect"),
+            reload("for failures afterwards");
+        /// How long a refused login is remembered. Queries that need a new connection with it are told the same meanwhile,
+        /// and the server is not asked again. A reload forgets it.
+        pub login_retry: Duration => default("15s"), within(100, HOUR),
+            zero("a wrong password must not be sent without a pause"), reload("for failures afterwards"),
+            elsewhere(&["server_login_retry"]);
+        /// How long bytes for the server may stay unacknowledged before the connection counts as lost. Linux counts time in
+        /// which a server that is there takes no bytes: leave time for COPY and for long queries with more behind them.
+        pub tcp_user_timeout: Duration => default("5min"), within(0, DAY),
+            zero("as the system has it, about 15 minutes"), reload(NEW_CONNECTIONS);
+    }
+}
+
+section! {
+    /// What the pools of all backends share.
+    pub struct Pool {
+        /// How many connections are open to all backends together at most. Each backend's own limit holds beside it.
+        pub max_connections: Option<u32> => absent("no limit but those of the backends", "100"), within(1, 1_000_000),
+            zero("to keep queries away, use PAUSE in the console"),
+            reload("for connections made afterwards; those above a lower limit close as they become free"),
+            elsewhere(&["max_server_connections", "max_server_conn", "max_total_connections"]);
     }
 }
 
@@ -231,6 +274,15 @@ section! {
         pub login: Login => required("{ user = \"growth\", password = { env = \"GROWTH_PASSWORD\" } }");
         /// What the team may spend.
         pub quota: Quota => default("{}"), elsewhere(&["quotas", "limits"]);
+        /// How many connections its sessions may have open at the backend, those of transactions that idle and of pinned
+        /// sessions included. A further query waits for one of them.
+        pub max_connections: Option<u32> => absent("as many as the backend has", "10"), within(1, 10_000),
+            zero("leave the line out for as many as the backend has"),
+            reload("for connections made afterwards"), elsewhere(&["max_user_connections", "pool_size"]);
+        /// How long a query of the team waits, for a place or for a connection, before its client is sent a notice that
+        /// says what for, and how many of the team's queries are before it.
+        pub queue_notice: Duration => default("5s"), within(0, DAY), zero("no notice"),
+            reload(NEW_LOGINS), elsewhere(&["query_wait_notify"]);
     }
 }
 

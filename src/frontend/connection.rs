@@ -12,9 +12,8 @@ use crate::config;
 use crate::error::SqlState;
 use crate::pipeline::{
     Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, Team, changes_reading,
-    keepalive,
+    tcp_options,
 };
-use crate::pool::CheckoutError;
 use crate::session::{Settings, StartupRequest};
 use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
 use crate::types::{DatabaseName, UserName};
@@ -135,6 +134,7 @@ impl Frontend {
             backend: team.backend.name.clone(),
             database: name,
             user: Arc::clone(&team.login),
+            team: team.name.clone(),
         };
         let greeting = self.greeting(&key, &team, &request.settings).await?;
         let reads_differently = greeting
@@ -180,13 +180,7 @@ impl Frontend {
         let backend = &team.backend;
         let patience = backend.checkout_timeout();
         let checkout = backend.pool.checkout(key, patience).await;
-        let mut lease = checkout.map_err(|error| match error {
-            CheckoutError::Timeout(patience) => ServeError::Busy {
-                backend: backend.name.clone(),
-                patience,
-            },
-            CheckoutError::Connect(error) => ServeError::Unavailable(error),
-        })?;
+        let mut lease = checkout.map_err(|error| ServeError::from(backend.no_connection(error)))?;
         lease.restore(&settings).await.map_err(refused_setting)?;
         let greeting = Arc::new(Greeting {
             parameters: lease.parameters().clone(),
@@ -298,9 +292,8 @@ fn refused_setting(error: BackendError) -> LoginError {
 
 /// Sets what every client's socket has; false when the client is gone already.
 fn prepared(stream: &std::net::TcpStream, listen: &config::Listen) -> bool {
-    let probes = keepalive(&listen.tcp_keepalive);
-    let probed = probes.is_none_or(|probes| SockRef::from(stream).set_tcp_keepalive(&probes).is_ok());
-    probed && stream.set_nodelay(true).is_ok()
+    let options = tcp_options(&listen.tcp_keepalive, listen.tcp_user_timeout);
+    options.apply(&SockRef::from(stream)).is_ok() && stream.set_nodelay(true).is_ok()
 }
 
 /// Takes a session off the list when it is over.

@@ -1,11 +1,9 @@
 //! Why a request could not be served.
 
-use std::time::Duration;
-
+use super::no_connection::NoConnection;
 use crate::backend::BackendError;
 use crate::error::{ClientError, Severity, SqlState};
 use crate::quota::{QueryTimeExceeded, QuotaRefusal};
-use crate::types::BackendName;
 use crate::wire::WireError;
 
 /// Why a request could not be served, or a session has to end.
@@ -17,14 +15,9 @@ pub enum ServeError {
     /// It ran for longer than its team's queries may.
     #[error(transparent)]
     Time(#[from] QueryTimeExceeded),
-    /// No connection became free.
-    #[error("no connection to backend \"{backend}\" became free within {patience:?}")]
-    Busy {
-        /// The backend.
-        backend: BackendName,
-        /// How long was waited.
-        patience: Duration,
-    },
+    /// No connection became free, or none could be opened.
+    #[error(transparent)]
+    NoConnection(#[from] NoConnection),
     /// The backend cannot be reached, and nothing was sent.
     #[error(transparent)]
     Unavailable(BackendError),
@@ -82,7 +75,7 @@ impl ClientError for ServeError {
         match self {
             Self::Quota(error) => error.sqlstate(),
             Self::Time(error) => error.sqlstate(),
-            Self::Busy { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::NoConnection(error) => error.sqlstate(),
             Self::Unavailable(error) | Self::Lost(error) => error.sqlstate(),
             Self::Cancelled => SqlState::QUERY_CANCELED,
             Self::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
@@ -103,7 +96,7 @@ impl ClientError for ServeError {
             Self::Lost(_) | Self::Protocol(_) | Self::Shutdown => Severity::Fatal,
             Self::Quota(_)
             | Self::Time(_)
-            | Self::Busy { .. }
+            | Self::NoConnection(_)
             | Self::Unavailable(_)
             | Self::Cancelled
             | Self::FailedTransaction
@@ -123,9 +116,9 @@ impl ClientError for ServeError {
         match self {
             Self::Quota(error) => error.detail(),
             Self::Time(error) => error.detail(),
+            Self::NoConnection(error) => error.detail(),
             Self::Unavailable(error) | Self::Lost(error) => error.detail(),
-            Self::Busy { .. }
-            | Self::Cancelled
+            Self::Cancelled
             | Self::Protocol(_)
             | Self::Shutdown
             | Self::FailedTransaction
@@ -146,17 +139,16 @@ impl ClientError for ServeError {
             Self::Quota(error) => error.hint(),
             Self::Time(error) => error.hint(),
             Self::Unavailable(error) | Self::Lost(error) => error.hint(),
-            Self::Busy { .. } => Some(
-                "Every connection is in use: try again later, or let the administrator raise \"max_connections\" of \
-                 the backend."
-                    .to_owned(),
-            ),
+            Self::NoConnection(error) => error.hint(),
             Self::NotAlone(_) => Some("Send it as a statement of its own, outside of a pipeline.".to_owned()),
             Self::TooManyStatements => Some(
-                "Close the prepared statements that are not needed any more, or use the unnamed one.".to_owned(),
+                "Close the prepared statements that are not needed any more, or use the unnamed one."
+                    .to_owned(),
             ),
             Self::Value { .. } => Some("Available values: on, off.".to_owned()),
-            Self::Setting(_) => Some("The gateway's own settings are tollgate.cache and tollgate.last.".to_owned()),
+            Self::Setting(_) => {
+                Some("The gateway's own settings are tollgate.cache and tollgate.last.".to_owned())
+            }
             Self::Cancelled
             | Self::Protocol(_)
             | Self::Shutdown

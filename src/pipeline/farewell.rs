@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::session::{Binding, Session};
-use crate::config::BackendKind;
+use super::settle::pin_word;
+use crate::backend::{Remains, Reset};
 use crate::wire::TransactionStatus;
 
 /// How long the backend has to answer a query whose client is gone, after it was asked to stop.
@@ -25,7 +26,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(mut lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
             return;
         };
-        let redshift = self.identity.team.backend.kind == BackendKind::Redshift;
+        let remains = self
+            .pins
+            .reasons()
+            .map(|reason| Remains::of_pin(pin_word(reason)))
+            .fold(Remains::default(), Remains::and);
+        let reset = Reset::of(self.identity.team.backend.kind, remains);
         let clean = async {
             if !lease.replies().settled() {
                 return false;
@@ -33,8 +39,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             if lease.status() != TransactionStatus::Idle && lease.roll_back().await.is_err() {
                 return false;
             }
-            // Redshift has no DISCARD; what a pinned session left there goes with its connection
-            !self.pins.any() || (!redshift && lease.discard().await.is_ok())
+            match reset {
+                Reset::Run(statements) => lease.clean(&statements).await.is_ok(),
+                // what the session left there goes with its connection
+                Reset::Close => false,
+            }
         };
         let cleaned = tokio::time::timeout(LAST_WORDS, clean).await.unwrap_or(false);
         if cleaned {

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::realm::{
-    Database, GatewayError, Realm, build, cache_limits, keepalive, passwords, pool_limits, quota_limits,
+    Database, GatewayError, Realm, build, cache_limits, ceiling, passwords, pool_limits, quota_limits,
+    tcp_options,
 };
 use super::sessions::Sessions;
 use crate::backend::{Route, ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
 use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation};
+use crate::pool::Ceiling;
 use crate::session::SharedStatements;
 use crate::sql::{Analyzer, Fingerprint, Statement};
 use crate::telemetry::Metrics;
@@ -123,6 +125,8 @@ pub struct Gateway {
     pub sessions: Sessions,
     /// Backend connections.
     pub servers: Arc<Servers>,
+    /// The limit over those of all backends.
+    pub connections: Arc<Ceiling>,
     /// Counters.
     pub metrics: Metrics,
     /// When it started.
@@ -149,7 +153,9 @@ impl Gateway {
         let tags = Arc::new(Tags::default());
         let metrics = Metrics::new();
         let servers = Arc::new(Servers::default());
-        let realm = build(config, None, &tags, &metrics, &servers)?;
+        let connections = Arc::new(Ceiling::default());
+        connections.set_max(ceiling(&config));
+        let realm = build(config, None, &tags, &metrics, (&servers, &connections))?;
         Ok(Self {
             realm: ArcSwap::from_pointee(realm),
             analyzer: Analyzer::new(ANALYZER_MEMORY),
@@ -158,6 +164,7 @@ impl Gateway {
             tags,
             sessions: Sessions::default(),
             servers,
+            connections,
             metrics,
             started: Instant::now(),
             config_path,
@@ -210,18 +217,32 @@ impl Gateway {
     pub fn apply(&self, config: Config) -> Result<(), GatewayError> {
         let old = self.realm.load_full();
         let limits = cache_limits(&config.cache);
-        let realm = build(config, Some(&old), &self.tags, &self.metrics, &self.servers)?;
+        let realm = build(
+            config,
+            Some(&old),
+            &self.tags,
+            &self.metrics,
+            (&self.servers, &self.connections),
+        )?;
+        self.connections.set_max(ceiling(&realm.config));
         for (name, config) in &realm.config.backends {
             if let Some(backend) = realm.backends.get(name) {
-                backend.pool.set_limits(pool_limits(config));
+                backend.pool.set_limits(pool_limits(&realm.config, name, config));
                 backend.set_limits(config);
                 let route = backend.pool.connector().route();
                 backend.pool.connector().set_route(Route {
-                    keepalive: keepalive(&config.tcp_keepalive),
+                    tcp: tcp_options(&config.tcp_keepalive, config.tcp_user_timeout),
                     connect_timeout: config.connect_timeout,
                     passwords: passwords(&realm.config, name),
                     ..(*route).clone()
                 });
+                backend.pool.forgive();
+            }
+        }
+        for (name, backend) in &old.backends {
+            if !realm.backends.contains_key(name) {
+                // nobody looks after it any more
+                backend.pool.reconnect();
             }
         }
         let now = Instant::now();
@@ -332,7 +353,7 @@ impl Gateway {
             {}
         }
         for backend in self.realm.load().backends.values() {
-            backend.pool.sweep(now);
+            backend.look_after_connections(now);
         }
     }
 }

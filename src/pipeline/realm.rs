@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use socket2::TcpKeepalive;
 
 use super::listen_tls::server_config;
+use super::no_connection::NoConnection;
 use crate::auth::{Credential, CredentialForm};
 use crate::backend::catalog::{
     CatalogAddress, CatalogError, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
 };
-use crate::backend::{Connector, Route, Servers, client_config};
+use crate::backend::{BackendError, Connector, Route, Servers, TcpOptions, client_config};
 use crate::cache::{CacheLimits, Tags};
 use crate::config::{self, Address, BackendKind, Config, Password, TlsMode};
-use crate::pool::{Limits, Pool};
+use crate::pool::{Ceiling, CheckoutError, Circuit, Limits, Pool, Retry};
 use crate::quota::{Quota, QuotaLimits};
+use crate::telemetry::event::{BackendConnected, BackendUnreachable, CircuitClosed, CircuitOpened};
 use crate::telemetry::{BackendMetrics, Metrics, TeamMetrics};
 use crate::types::{BackendName, DatabaseName, Secret, TeamName, UserName};
 
@@ -95,6 +97,42 @@ impl Backend {
         Duration::from_millis(self.checkout_timeout_ms.load(Ordering::Relaxed))
     }
 
+    /// Tells that a request got no connection, where it is news, and in which words its client hears of it.
+    pub fn no_connection(&self, error: CheckoutError<BackendError>) -> NoConnection {
+        let error = NoConnection::new(self.name.clone(), error);
+        if let Some(error) = error.attempt() {
+            BackendUnreachable { error }.emit(&self.metrics);
+        }
+        error
+    }
+
+    /// Closes what is idle for too long, opens what is to be ready, finds out whether a dead backend is back. To be
+    /// called several times a second.
+    pub(super) fn look_after_connections(self: &Arc<Self>, now: Instant) {
+        let swept = self.pool.sweep(now);
+        if swept.opened > 0
+            && let Circuit::Open { last, .. } = self.pool.circuit()
+        {
+            CircuitOpened { error: &*last }.emit(&self.metrics);
+        }
+        if swept.closed > 0 && !self.pool.circuit().is_open() {
+            CircuitClosed.emit(&self.metrics);
+        }
+        for opening in swept.openings {
+            let backend = Arc::clone(self);
+            tokio::spawn(async move {
+                let began = Instant::now();
+                match opening.run().await {
+                    Ok(()) => BackendConnected {
+                        duration: began.elapsed(),
+                    }
+                    .emit(&backend.metrics),
+                    Err(error) => BackendUnreachable { error: &*error }.emit(&backend.metrics),
+                }
+            });
+        }
+    }
+
     /// How long a cancel request may take.
     pub fn cancel_timeout(&self) -> Duration {
         Duration::from_millis(self.cancel_timeout_ms.load(Ordering::Relaxed))
@@ -126,6 +164,8 @@ pub struct Team {
     pub login: Arc<str>,
     /// What it may use.
     pub quota: Arc<Quota>,
+    /// After how long a query that waits is told so; zero never.
+    pub queue_notice: Duration,
     /// Its counters.
     pub metrics: Arc<TeamMetrics>,
 }
@@ -183,7 +223,7 @@ pub(super) fn build(
     old: Option<&Realm>,
     tags: &Arc<Tags>,
     metrics: &Metrics,
-    servers: &Arc<Servers>,
+    connections: (&Arc<Servers>, &Arc<Ceiling>),
 ) -> Result<Realm, GatewayError> {
     let mut backends = BTreeMap::new();
     let mut databases = BTreeMap::new();
@@ -192,7 +232,7 @@ pub(super) fn build(
         let known = old.and_then(|old| old.backends.get(name)).map(Arc::clone);
         let backend = match known {
             Some(backend) => backend,
-            None => Arc::new(new_backend(name, settings, &config, metrics, servers)?),
+            None => Arc::new(new_backend(name, settings, &config, metrics, connections)?),
         };
         for database in &settings.databases {
             let key = (name.clone(), database.clone());
@@ -224,6 +264,7 @@ pub(super) fn build(
                 || Arc::new(Quota::new(name.clone(), quota_limits(&settings.quota), now)),
                 |team| Arc::clone(&team.quota),
             ),
+            queue_notice: settings.queue_notice,
             metrics: known.map_or_else(|| Arc::new(metrics.team(name)), |team| Arc::clone(&team.metrics)),
         };
         teams.insert(name.clone(), Arc::new(team));
@@ -274,19 +315,23 @@ fn new_backend(
     settings: &config::Backend,
     config: &Config,
     metrics: &Metrics,
-    servers: &Arc<Servers>,
+    (servers, ceiling): (&Arc<Servers>, &Arc<Ceiling>),
 ) -> Result<Backend, GatewayError> {
     let route = Route {
         address: settings.address.clone(),
         tls: tls(name, settings)?,
-        keepalive: keepalive(&settings.tcp_keepalive),
+        tcp: tcp_options(&settings.tcp_keepalive, settings.tcp_user_timeout),
         connect_timeout: settings.connect_timeout,
         passwords: passwords(config, name),
     };
     let backend = Backend {
         name: name.clone(),
         kind: settings.kind,
-        pool: Pool::new(Connector::new(route, Arc::clone(servers)), pool_limits(settings)),
+        pool: Pool::under(
+            Arc::clone(ceiling),
+            Connector::new(route, Arc::clone(servers)),
+            pool_limits(config, name, settings),
+        ),
         metrics: metrics.backend(name),
         checkout_timeout_ms: AtomicU64::new(0),
         cancel_timeout_ms: AtomicU64::new(0),
@@ -366,14 +411,18 @@ fn tls(
     })
 }
 
-/// Probes as the socket takes them; none where they are off.
-pub fn keepalive(settings: &config::TcpKeepalive) -> Option<TcpKeepalive> {
-    (!settings.idle.is_zero()).then(|| {
+/// Both as the socket takes them; none where they are off.
+pub fn tcp_options(keepalive: &config::TcpKeepalive, user_timeout: Duration) -> TcpOptions {
+    let probes = || {
         TcpKeepalive::new()
-            .with_time(settings.idle)
-            .with_interval(settings.interval)
-            .with_retries(settings.probes)
-    })
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.probes)
+    };
+    TcpOptions {
+        keepalive: (!keepalive.idle.is_zero()).then(probes),
+        user_timeout: (!user_timeout.is_zero()).then_some(user_timeout),
+    }
 }
 
 pub(super) fn passwords(config: &Config, backend: &BackendName) -> BTreeMap<Arc<str>, Secret<String>> {
@@ -383,12 +432,36 @@ pub(super) fn passwords(config: &Config, backend: &BackendName) -> BTreeMap<Arc<
         .collect()
 }
 
-pub(super) fn pool_limits(settings: &config::Backend) -> Limits {
+pub(super) fn pool_limits(
+    config: &Config,
+    name: &BackendName,
+    settings: &config::Backend,
+) -> Limits<TeamName> {
+    let teams = config.teams.iter().filter(|(_, team)| team.backend == *name);
     Limits {
-        max_connections: usize::try_from(settings.max_connections).unwrap_or(usize::MAX),
+        max_connections: count(settings.max_connections),
+        groups: teams
+            .filter_map(|(name, team)| Some((name.clone(), count(team.max_connections?))))
+            .collect(),
+        min_connections: count(settings.min_connections),
         idle_timeout: settings.idle_timeout,
         lifetime: settings.lifetime,
+        check_after_idle: settings.check_after_idle,
+        retry: Retry {
+            pause: settings.connect_retry,
+            circuit_after: settings.circuit_breaker,
+            key_pause: settings.login_retry,
+        },
     }
+}
+
+/// The limit over the connections of all backends.
+pub(super) fn ceiling(config: &Config) -> usize {
+    config.pool.max_connections.map_or(usize::MAX, count)
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 pub(super) fn quota_limits(quota: &config::Quota) -> QuotaLimits {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::lookup::Collecting;
+use super::notice::{for_connection, for_place};
 use super::observe::Observer;
 use super::outgoing::{Visit, hidden_describe, inject_unnamed, put_visits, send_changed, visits};
 use super::relay::{Relay, RelayEnd};
@@ -18,11 +19,11 @@ use super::settle::{Aftermath, take_over};
 use crate::backend::{BackendError, Connector};
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
-use crate::pool::{CheckoutError, Lease};
+use crate::pool::Lease;
 use crate::quota::{Permit, QueryTimeExceeded};
 use crate::session::{Ending, Request, StatementKey};
 use crate::telemetry::ErrorSource;
-use crate::telemetry::event::{BackendConnected, BackendLost, BackendUnreachable, QuotaRefused, RequestEnd};
+use crate::telemetry::event::{BackendConnected, BackendLost, QuotaRefused, RequestEnd};
 use crate::wire::{self, FrontendTag, TransactionStatus};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
@@ -62,7 +63,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Ok(quota.admit_in_transaction(story.began));
         }
         self.card.note_waiting();
-        match Self::attend(&mut self.client, &self.card, quota.admit(story.began)).await {
+        let team = &self.identity.team;
+        let (admitted, after) = (quota.admit(story.began), team.queue_notice);
+        let notice = || {
+            for_place(
+                &team.name,
+                after,
+                quota.ahead(story.began),
+                &quota.snapshot(story.began),
+            )
+        };
+        match Self::attend_in_line(&mut self.client, &self.card, admitted, after, notice).await {
             Ok(Ok(permit)) => {
                 story.queue_time = permit.waited();
                 Ok(permit)
@@ -103,18 +114,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let asked = Instant::now();
         self.card.note_waiting();
         let checkout = backend.pool.checkout(&self.identity.key, patience);
-        let lease = match Self::attend(&mut self.client, &self.card, checkout).await {
+        let after = self.identity.team.queue_notice;
+        let notice = || for_connection(&backend.name, after, &backend.pool.jam(&self.identity.key, asked));
+        let line = Self::attend_in_line(&mut self.client, &self.card, checkout, after, notice).await;
+        let lease = match line {
             Ok(Ok(lease)) => lease,
-            Ok(Err(CheckoutError::Timeout(patience))) => {
-                return Err(Stopped::Refused(ServeError::Busy {
-                    backend: backend.name.clone(),
-                    patience,
-                }));
-            }
-            Ok(Err(CheckoutError::Connect(error))) => {
-                BackendUnreachable { error: &error }.emit(&backend.metrics);
-                return Err(Stopped::Refused(ServeError::Unavailable(error)));
-            }
+            Ok(Err(error)) => return Err(Stopped::Refused(backend.no_connection(error).into())),
             Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
         };
         backend.metrics.checkout(asked.elapsed());

@@ -1,14 +1,23 @@
 //! Who has what: the pool's counts, changed under one short lock.
 
-use std::collections::{HashMap, VecDeque};
+mod tell;
+mod upkeep;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::census::Short;
+use super::gate::{Circuit, Failure, Gate, Hold, Pass, Pauses, Turn, Who};
 use super::home::Home;
 use super::lease::{Lease, Place, within};
-use super::{Connect, Limits, Shared};
+use super::lines::{GroupNumber, Lines, Waiter};
+use super::{Connect, Limits, Shared, now};
+
+/// News of the circuit that nobody asked for.
+const MAX_NEWS: usize = 16;
 
 /// An idle connection.
 pub(super) struct Idle<C: Connect> {
@@ -19,33 +28,38 @@ pub(super) struct Idle<C: Connect> {
     pub(super) since: Instant,
     /// Where it was used last.
     pub(super) home: Home,
+    /// How much of its lifetime it has, in thousandths.
+    pub(super) life: u16,
+}
+
+impl<C: Connect> Idle<C> {
+    /// Closes it; whoever calls serves those who wait.
+    pub(super) fn close(mut self) {
+        self.place.quiet = true;
+    }
 }
 
 /// What a waiter gets.
 pub(super) enum Grant<C: Connect> {
     Lease(Lease<C>),
     Place(Place<C>),
+    Refused(Hold<C::Error>),
 }
 
 /// What asking leads to.
 pub(super) enum Taken<C: Connect> {
     Granted(Grant<C>),
-    /// Wait, after closing a connection that stands in the way.
-    Wait(oneshot::Receiver<Grant<C>>, Option<Idle<C>>),
+    Wait(oneshot::Receiver<Grant<C>>),
 }
 
-/// What bringing a connection back leads to.
-pub(super) enum Shelved<C: Connect> {
-    /// It is idle now; one that stands in the way is to be closed.
-    Kept(Option<Idle<C>>),
-    /// The first waiter wants just that one.
-    Wanted(oneshot::Sender<Grant<C>>, Idle<C>),
-}
-
-struct Waiter<C: Connect> {
-    shelf: ShelfNumber,
-    since: Instant,
-    grant: oneshot::Sender<Grant<C>>,
+/// What can be done for whoever waits.
+pub(super) enum Step<C: Connect> {
+    Grant(oneshot::Sender<Grant<C>>, Grant<C>),
+    /// Close a connection that stands in the way, outside the lock.
+    Close(Idle<C>),
+    /// One of another pool stands in the way.
+    Elsewhere,
+    Rest,
 }
 
 /// A key's shelf, once it has one; never used for another key.
@@ -54,115 +68,134 @@ pub(super) struct ShelfNumber(usize);
 
 struct Shelf<C: Connect> {
     key: C::Key,
+    group: GroupNumber,
     idle: Vec<Idle<C>>,
     /// Idle, on loan and being opened.
     open: usize,
+    /// When somebody asked for one last.
+    asked: Instant,
+    /// Whether the server takes this key.
+    gate: Gate<C::Error>,
 }
 
 impl<C: Connect> Shelf<C> {
     /// The connection used last of those at `home`, else the one used last of all. Only so many are looked at: a
     /// connection that has to move costs less than a long search.
-    fn take(&mut self, home: Home) -> Option<Idle<C>> {
+    fn pick(&self, home: Home) -> Option<usize> {
         const LOOKED_AT: usize = 64;
         let newest = self.idle.len().saturating_sub(LOOKED_AT);
         let near = self.idle.iter().skip(newest).rposition(|idle| idle.home == home);
-        match near {
-            Some(place) => Some(self.idle.remove(newest + place)),
-            None => self.idle.pop(),
-        }
+        near.map(|place| newest + place)
+            .or_else(|| self.idle.len().checked_sub(1))
     }
 }
 
+struct Group<C: Connect> {
+    key: C::Group,
+    open: usize,
+}
+
 pub(super) struct State<C: Connect> {
-    limits: Limits,
+    limits: Limits<C::Group>,
     numbers: HashMap<C::Key, ShelfNumber>,
     /// One for each key that was ever asked for; keys come from the configuration.
     shelves: Vec<Shelf<C>>,
+    groups: Vec<Group<C>>,
+    lines: Lines<C>,
     open: usize,
-    waiters: VecDeque<Waiter<C>>,
     paused: bool,
     epoch: u64,
-}
-
-/// Counts of one key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyCensus {
-    /// Connections on loan or being opened.
-    pub active: usize,
-    /// Connections that nobody uses.
-    pub idle: usize,
-    /// Sessions that wait.
-    pub waiting: usize,
-    /// How long the first of them has waited.
-    pub longest_wait: Duration,
-}
-
-/// Counts of a pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Census<K> {
-    /// The limit.
-    pub max_connections: usize,
-    /// Connections of all keys, idle, on loan and being opened.
-    pub open: usize,
-    /// Whether nothing is granted.
-    pub paused: bool,
-    /// Counts by key.
-    pub keys: Vec<(K, KeyCensus)>,
+    /// Whether the backend takes connections.
+    gate: Gate<C::Error>,
+    /// Whom the last attempt that failed was for.
+    failed: Option<ShelfNumber>,
+    news: Vec<Turn>,
 }
 
 impl<C: Connect> State<C> {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits<C::Group>) -> Self {
         Self {
             limits,
             numbers: HashMap::new(),
             shelves: Vec::new(),
+            groups: Vec::new(),
+            lines: Lines::new(),
             open: 0,
-            waiters: VecDeque::new(),
             paused: false,
             epoch: 0,
+            gate: Gate::new(),
+            failed: None,
+            news: Vec::new(),
         }
     }
 
-    /// An idle connection for `key`, unless somebody waits.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// An idle connection for `key`, unless somebody waits, or it should be asked first whether it still answers.
     pub(super) fn take_idle_of(&mut self, key: &C::Key) -> Option<Lease<C>> {
-        self.forget_gone_waiters();
-        if self.paused || !self.waiters.is_empty() {
+        if self.paused || !self.lines.nobody() {
             return None;
         }
         let number = *self.numbers.get(key)?;
-        self.shelf(number)?.take(Home::here()).map(Lease::from_idle)
+        let sure = self.gate.is_sound();
+        let limit = self.limits.check_after_idle;
+        let shelf = self.shelves.get_mut(number.0)?;
+        let picked = shelf.pick(Home::here())?;
+        let rested = now();
+        shelf.asked = rested;
+        let since = shelf.idle.get(picked)?.since;
+        if !sure || !within(rested.saturating_duration_since(since), limit) {
+            return None;
+        }
+        Some(Lease::from_idle(shelf.idle.remove(picked)))
+    }
+
+    /// Whether to ask it if it still answers.
+    pub(super) fn doubts(&self, lease: &Lease<C>) -> bool {
+        let idle = |since| now().saturating_duration_since(since);
+        lease
+            .rested()
+            .is_some_and(|since| !self.gate.is_sound() || !within(idle(since), self.limits.check_after_idle))
     }
 
     pub(super) fn take(&mut self, key: &C::Key, shared: &Arc<Shared<C>>) -> Taken<C> {
-        if let Some(lease) = self.take_idle_of(key) {
-            return Taken::Granted(Grant::Lease(lease));
-        }
         let number = self.number(key);
-        if !self.paused
-            && self.waiters.is_empty()
-            && let Some(place) = self.place(number, shared)
-        {
-            return Taken::Granted(Grant::Place(place));
+        let now = now();
+        if let Some(shelf) = self.shelf(number) {
+            shelf.asked = now;
         }
-        if self.waiters.len() == self.waiters.capacity() {
-            // those that gave up in the middle of the queue are dropped before it grows
-            self.waiters.retain(|waiter| !waiter.grant.is_closed());
+        if !self.paused && self.lines.nobody() {
+            if let Some(lease) = self.take_from(number) {
+                return Taken::Granted(Grant::Lease(lease));
+            }
+            match self.held(number, now) {
+                Some(hold) if self.is_hopeless(number) => return Taken::Granted(Grant::Refused(hold)),
+                Some(_) => {}
+                None => {
+                    if let Ok(place) = self.place(number, shared) {
+                        return Taken::Granted(Grant::Place(place));
+                    }
+                }
+            }
         }
         let (grant, waiting) = oneshot::channel();
-        self.waiters.push_back(Waiter {
+        let waiter = Waiter {
             shelf: number,
-            since: Instant::now(),
+            since: now,
             grant,
-        });
-        Taken::Wait(waiting, self.make_room())
+        };
+        if let Some(group) = self.shelf(number).map(|shelf| shelf.group) {
+            self.lines.stand(group, waiter);
+        }
+        Taken::Wait(waiting)
     }
 
-    fn forget_gone_waiters(&mut self) {
-        while self
-            .waiters
-            .pop_front_if(|waiter| waiter.grant.is_closed())
-            .is_some()
-        {}
+    fn take_from(&mut self, number: ShelfNumber) -> Option<Lease<C>> {
+        let shelf = self.shelf(number)?;
+        let picked = shelf.pick(Home::here())?;
+        Some(Lease::from_idle(shelf.idle.remove(picked)))
     }
 
     fn number(&mut self, key: &C::Key) -> ShelfNumber {
@@ -170,118 +203,262 @@ impl<C: Connect> State<C> {
             return *number;
         }
         let number = ShelfNumber(self.shelves.len());
+        let group = self.group(C::group(key));
         self.shelves.push(Shelf {
             key: key.clone(),
+            group,
             idle: Vec::new(),
             open: 0,
+            asked: now(),
+            gate: Gate::new(),
         });
         self.numbers.insert(key.clone(), number);
         number
+    }
+
+    fn group(&mut self, key: C::Group) -> GroupNumber {
+        if let Some(number) = self.groups.iter().position(|group| group.key == key) {
+            return GroupNumber(number);
+        }
+        self.groups.push(Group { key, open: 0 });
+        self.lines.add_group()
     }
 
     fn shelf(&mut self, number: ShelfNumber) -> Option<&mut Shelf<C>> {
         self.shelves.get_mut(number.0)
     }
 
+    /// Why no connection may be opened for that shelf now, though there be places.
+    fn held(&self, number: ShelfNumber, now: Instant) -> Option<Hold<C::Error>> {
+        let shelf = self.shelves.get(number.0)?;
+        let key = shelf.gate.hold(Who::Client, now);
+        key.or_else(|| self.gate.hold(Who::Client, now))
+    }
+
+    /// Whether none will become free either.
+    fn is_hopeless(&self, number: ShelfNumber) -> bool {
+        self.gate.circuit().is_open() || self.shelves.get(number.0).is_none_or(|shelf| shelf.open == 0)
+    }
+
+    /// Where there is no place for another connection of that shelf.
+    fn short(&self, number: ShelfNumber) -> Option<Short> {
+        let group = self.shelves.get(number.0)?.group;
+        let cap = self.groups.get(group.0).and_then(|group| {
+            let cap = *self.limits.groups.get(&group.key)?;
+            (group.open >= cap).then_some(Short::Group(cap))
+        });
+        let max = self.limits.max_connections;
+        cap.or((self.open >= max).then_some(Short::Pool(max)))
+    }
+
     /// A free place, counted as taken.
-    fn place(&mut self, number: ShelfNumber, shared: &Arc<Shared<C>>) -> Option<Place<C>> {
-        if self.open >= self.limits.max_connections {
-            return None;
+    fn place(&mut self, number: ShelfNumber, shared: &Arc<Shared<C>>) -> Result<Place<C>, Short> {
+        if let Some(short) = self.short(number) {
+            return Err(short);
         }
-        self.shelf(number)?.open += 1;
+        if !shared.ceiling.take() {
+            return Err(Short::Ceiling(shared.ceiling.max()));
+        }
         self.open += 1;
-        Some(Place {
+        let mut passes = [self.gate.enter(), Pass::Free];
+        if let Some(shelf) = self.shelves.get_mut(number.0) {
+            shelf.open += 1;
+            passes = [passes[0], shelf.gate.enter()];
+            if let Some(group) = self.groups.get_mut(shelf.group.0) {
+                group.open += 1;
+            }
+        }
+        Ok(Place {
             shared: Arc::clone(shared),
             shelf: number,
             epoch: self.epoch,
+            passes,
+            quiet: false,
         })
     }
 
-    /// The idle connection of another key that stands in the way of whoever waits first: the one unused for longest. To
-    /// be closed outside the lock, which its place takes when it comes back.
-    pub(super) fn make_room(&mut self) -> Option<Idle<C>> {
-        if self.paused || self.open < self.limits.max_connections {
-            return None;
-        }
-        let first = self.waiters.front()?;
-        let wanted = first.shelf.0;
-        let (_, shelf) = self
-            .shelves
-            .iter_mut()
-            .enumerate()
-            .filter(|(number, shelf)| *number != wanted && !shelf.idle.is_empty())
+    /// The connection unused for longest of those that `stands`.
+    fn take_oldest(&mut self, stands: impl Fn(ShelfNumber, GroupNumber) -> bool) -> Option<Idle<C>> {
+        let shelves = self.shelves.iter_mut().enumerate();
+        let (_, shelf) = shelves
+            .filter(|(number, shelf)| !shelf.idle.is_empty() && stands(ShelfNumber(*number), shelf.group))
             .min_by_key(|(_, shelf)| shelf.idle.first().map(|idle| idle.since))?;
         Some(shelf.idle.remove(0))
     }
 
-    /// The next waiter that can be served, and what it gets.
-    pub(super) fn next_grant(
-        &mut self,
-        shared: &Arc<Shared<C>>,
-    ) -> Option<(oneshot::Sender<Grant<C>>, Grant<C>)> {
-        if self.paused {
-            return None;
-        }
-        self.forget_gone_waiters();
-        let number = self.waiters.front()?.shelf;
-        let idle = self.shelf(number).and_then(|shelf| shelf.idle.pop());
-        let grant = match idle {
-            Some(idle) => Grant::Lease(Lease::from_idle(idle)),
-            None => Grant::Place(self.place(number, shared)?),
-        };
-        let waiter = self.waiters.pop_front()?;
-        Some((waiter.grant, grant))
+    /// The connection unused for longest.
+    pub(super) fn take_oldest_idle(&mut self) -> Option<Idle<C>> {
+        self.take_oldest(|_, _| true)
     }
 
-    pub(super) fn release(&mut self, number: ShelfNumber) {
+    /// Since when it is.
+    pub(super) fn oldest_idle(&self) -> Option<Instant> {
+        let firsts = self.shelves.iter().filter_map(|shelf| shelf.idle.first());
+        firsts.map(|idle| idle.since).min()
+    }
+
+    /// What can be done next for those who wait: the groups in turns, in each the one who came first.
+    pub(super) fn next_step(&mut self, shared: &Arc<Shared<C>>) -> Step<C> {
+        if self.paused || self.lines.nobody() {
+            return Step::Rest;
+        }
+        let fronts: Vec<_> = self.lines.fronts().collect();
+        let now = now();
+        let mut in_the_way = Vec::new();
+        for (group, number) in fronts {
+            let grant = match self.take_from(number) {
+                Some(lease) => Grant::Lease(lease),
+                None if self.held(number, now).is_some() => continue,
+                None => match self.place(number, shared) {
+                    Ok(place) => Grant::Place(place),
+                    Err(short) => {
+                        in_the_way.push((group, number, short));
+                        continue;
+                    }
+                },
+            };
+            if let Some(waiter) = self.lines.call(group) {
+                return Step::Grant(waiter.grant, grant);
+            }
+        }
+        if let Some((waiter, hold)) = self.next_refusal(now) {
+            return Step::Grant(waiter.grant, Grant::Refused(hold));
+        }
+        for (group, number, short) in in_the_way {
+            let idle = match short {
+                Short::Group(_) => self.take_oldest(|other, its| other != number && its == group),
+                Short::Pool(_) | Short::Ceiling(_) => self.take_oldest(|other, _| other != number),
+                Short::Paused | Short::Nothing => None,
+            };
+            match (idle, short) {
+                (Some(idle), _) => return Step::Close(idle),
+                (None, Short::Ceiling(_)) => return Step::Elsewhere,
+                (None, _) => {}
+            }
+        }
+        Step::Rest
+    }
+
+    /// Somebody who waits in vain.
+    fn next_refusal(&mut self, now: Instant) -> Option<(Waiter<C>, Hold<C::Error>)> {
+        if self.gate.is_sound() && self.shelves.iter().all(|shelf| shelf.gate.is_sound()) {
+            return None;
+        }
+        let hopeless: Vec<bool> = (0..self.shelves.len())
+            .map(ShelfNumber)
+            .map(|number| self.is_hopeless(number) && self.held(number, now).is_some())
+            .collect();
+        let waiter = self
+            .lines
+            .call_hopeless(|number| hopeless.get(number.0).is_some_and(|hopeless| *hopeless))?;
+        let hold = self.held(waiter.shelf, now)?;
+        Some((waiter, hold))
+    }
+
+    pub(super) fn release(&mut self, number: ShelfNumber, passes: [Pass; 2]) {
+        let [of_backend, of_key] = passes;
         self.open = self.open.saturating_sub(1);
-        if let Some(shelf) = self.shelf(number) {
-            shelf.open = shelf.open.saturating_sub(1);
+        self.gate.leave(of_backend);
+        let Some(shelf) = self.shelves.get_mut(number.0) else {
+            return;
+        };
+        shelf.open = shelf.open.saturating_sub(1);
+        shelf.gate.leave(of_key);
+        if let Some(group) = self.groups.get_mut(shelf.group.0) {
+            group.open = group.open.saturating_sub(1);
+        }
+    }
+
+    /// The connection of `place` is open. True where none could be opened before.
+    pub(super) fn opened(&mut self, place: &mut Place<C>) -> bool {
+        place.passes = [Pass::Free; 2];
+        let recovered = !self.gate.is_sound();
+        let turn = self.gate.succeeded();
+        self.tell(turn);
+        let key = self.shelf(place.shelf).map(|shelf| {
+            let failing = !shelf.gate.is_sound();
+            shelf.gate.succeeded();
+            failing
+        });
+        recovered || key == Some(true)
+    }
+
+    /// The connection of `place` could not be opened.
+    pub(super) fn failed(
+        &mut self,
+        place: &mut Place<C>,
+        failure: Failure,
+        error: &Arc<C::Error>,
+        when: (Instant, Instant),
+        jitter: u32,
+    ) {
+        let [_, of_key] = std::mem::replace(&mut place.passes, [Pass::Free; 2]);
+        let retry = self.limits.retry;
+        match failure {
+            Failure::Key | Failure::Busy => {
+                // it did answer
+                let turn = self.gate.succeeded();
+                self.tell(turn);
+                let pauses = if failure == Failure::Key {
+                    Pauses::key(&retry)
+                } else {
+                    Pauses::busy(&retry, jitter)
+                };
+                if let Some(shelf) = self.shelf(place.shelf) {
+                    shelf.gate.failed(error, when, pauses);
+                }
+            }
+            Failure::Unreachable => {
+                if let Some(shelf) = self.shelf(place.shelf) {
+                    shelf.gate.leave(of_key);
+                }
+                self.failed = Some(place.shelf);
+                let turn = self.gate.failed(error, when, Pauses::unreachable(&retry, jitter));
+                self.tell(turn);
+            }
+        }
+    }
+
+    fn tell(&mut self, turn: Option<Turn>) {
+        if self.news.len() < MAX_NEWS {
+            self.news.extend(turn);
+        }
+    }
+
+    pub(super) fn take_news(&mut self) -> Vec<Turn> {
+        std::mem::take(&mut self.news)
+    }
+
+    pub(super) fn circuit(&self) -> Circuit<C::Error> {
+        self.gate.circuit()
+    }
+
+    /// The next attempts may be made at once, for every key.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        self.gate.forgive(now);
+        for shelf in &mut self.shelves {
+            shelf.gate.forgive(now);
         }
     }
 
     /// Whether a connection of that age may be used again.
-    pub(super) fn keeps(&self, epoch: u64, age: Duration) -> bool {
-        epoch == self.epoch && within(age, self.limits.lifetime) && self.open <= self.limits.max_connections
+    pub(super) fn keeps(&self, epoch: u64, age: Duration, life: u16) -> bool {
+        epoch == self.epoch && self.alive(age, life) && self.open <= self.limits.max_connections
     }
 
-    /// Keeps `idle`, unless the first waiter wants just that.
-    pub(super) fn shelve(&mut self, idle: Idle<C>) -> Shelved<C> {
-        if !self.paused {
-            self.forget_gone_waiters();
-            if let Some(waiter) = self
-                .waiters
-                .pop_front_if(|waiter| waiter.shelf == idle.place.shelf)
-            {
-                return Shelved::Wanted(waiter.grant, idle);
-            }
-        }
+    fn alive(&self, age: Duration, life: u16) -> bool {
+        // rounded down to thousandths, which a lifetime does not notice
+        within(age, self.limits.lifetime / 1000 * u32::from(life))
+    }
+
+    /// Keeps `idle`. True where somebody waits. It comes back where it has no shelf, which does not happen; it must not
+    /// be dropped under the lock.
+    pub(super) fn shelve(&mut self, idle: Idle<C>) -> Result<bool, Idle<C>> {
         match self.shelf(idle.place.shelf) {
             Some(shelf) => shelf.idle.push(idle),
-            // no place is without its shelf; closed outside the lock all the same
-            None => return Shelved::Kept(Some(idle)),
+            None => return Err(idle),
         }
-        Shelved::Kept(self.make_room())
-    }
-
-    pub(super) fn sweep(&mut self, now: Instant) -> Vec<Idle<C>> {
-        let limits = self.limits;
-        self.take_idle(|idle| {
-            !within(now.saturating_duration_since(idle.since), limits.idle_timeout)
-                || !within(now.saturating_duration_since(idle.opened), limits.lifetime)
-        })
-    }
-
-    pub(super) fn reconnect(&mut self) -> Vec<Idle<C>> {
-        self.epoch += 1;
-        self.take_idle(|_| true)
-    }
-
-    fn take_idle(&mut self, old: impl Fn(&Idle<C>) -> bool) -> Vec<Idle<C>> {
-        self.shelves
-            .iter_mut()
-            .flat_map(|shelf| shelf.idle.extract_if(.., |idle| old(idle)))
-            .collect()
+        Ok(!self.lines.nobody())
     }
 
     pub(super) fn pause(&mut self) {
@@ -294,48 +471,5 @@ impl<C: Connect> State<C> {
 
     pub(super) fn paused(&self) -> bool {
         self.paused
-    }
-
-    pub(super) fn set_limits(&mut self, limits: Limits) -> Vec<Idle<C>> {
-        self.limits = limits;
-        let mut excess = self.open.saturating_sub(limits.max_connections);
-        let mut closed = Vec::new();
-        for shelf in &mut self.shelves {
-            let some = shelf.idle.len().min(excess);
-            excess -= some;
-            closed.extend(shelf.idle.drain(..some));
-        }
-        closed
-    }
-
-    pub(super) fn census(&self, now: Instant) -> Census<C::Key> {
-        let mut keys: Vec<(C::Key, KeyCensus)> = self
-            .shelves
-            .iter()
-            .map(|shelf| {
-                let idle = shelf.idle.len();
-                (
-                    shelf.key.clone(),
-                    KeyCensus {
-                        active: shelf.open - idle,
-                        idle,
-                        ..KeyCensus::default()
-                    },
-                )
-            })
-            .collect();
-        for waiter in self.waiters.iter().filter(|waiter| !waiter.grant.is_closed()) {
-            let wait = now.saturating_duration_since(waiter.since);
-            if let Some((_, census)) = keys.get_mut(waiter.shelf.0) {
-                census.waiting += 1;
-                census.longest_wait = census.longest_wait.max(wait);
-            }
-        }
-        Census {
-            max_connections: self.limits.max_connections,
-            open: self.open,
-            paused: self.paused,
-            keys,
-        }
     }
 }

@@ -193,6 +193,16 @@ impl Quota {
         }
     }
 
+    /// How many queries that came before `since` wait for a place.
+    pub fn ahead(&self, since: Instant) -> usize {
+        let state = self.lock();
+        state
+            .queue
+            .iter()
+            .take_while(|waiter| waiter.since < since)
+            .count()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -57,14 +57,22 @@ impl Pins {
 
     /// The first reason, of those there are, for which the session must keep its connection.
     pub fn reason(&self) -> Option<PinReason> {
+        self.reasons().next()
+    }
+
+    /// Every reason for which the session must keep its connection.
+    pub fn reasons(&self) -> impl Iterator<Item = PinReason> {
         let by_name = [
             (self.prepared.any(), PinReason::PreparedStatement),
             (self.cursors.any(), PinReason::Cursor),
             (self.channels.any(), PinReason::Listen),
             (self.role || self.authorization, PinReason::Role),
         ];
-        let by_name = by_name.iter().find(|(any, _)| *any).map(|(_, reason)| *reason);
-        self.lasting.first().copied().or(by_name)
+        let by_name = by_name.into_iter().filter(|(any, _)| *any);
+        self.lasting
+            .iter()
+            .copied()
+            .chain(by_name.map(|(_, reason)| reason))
     }
 
     /// Notes what a statement left: `reason` is its own, `session` what is known of it.

@@ -270,6 +270,11 @@ catalog! {
         [BACKEND, words("outcome", CONNECT_OUTCOMES)],
         "Connections to a backend that were made, that could not be made, and that broke"
     );
+    CIRCUIT_OPEN = gauge(
+        "tollgate_backend_circuit_open",
+        [BACKEND],
+        "1 while requests are refused because the backend does not answer"
+    );
     CONFIG_RELOADS = counter(
         "tollgate_config_reloads_total",
         [words("outcome", &["applied", "rejected"])],

@@ -58,6 +58,8 @@ pub struct PoolState {
     pub max: u64,
     /// Requests that wait for one.
     pub waiting: u64,
+    /// Whether requests are refused because the backend does not answer.
+    pub circuit_open: bool,
 }
 
 /// One team's quota.
@@ -153,6 +155,7 @@ fn register_pools(registry: &mut Registry, pools: &[PoolState]) {
             pinned,
             max: _,
             waiting: _,
+            circuit_open: _,
         } = pool;
         let counts = [*connecting, *idle, *leased, *pinned];
         catalog::CONNECTION_STATES
@@ -168,6 +171,11 @@ fn register_pools(registry: &mut Registry, pools: &[PoolState]) {
     };
     labelled(registry, &catalog::POOL_CONNECTIONS_MAX, each(|pool| pool.max));
     labelled(registry, &catalog::POOL_WAITING, each(|pool| pool.waiting));
+    labelled(
+        registry,
+        &catalog::CIRCUIT_OPEN,
+        each(|pool| u64::from(pool.circuit_open)),
+    );
 }
 
 fn register_teams(registry: &mut Registry, teams: &[TeamState]) {

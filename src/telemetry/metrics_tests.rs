@@ -22,6 +22,7 @@ fn live() -> LiveState {
             pinned: 4,
             max: 20,
             waiting: 5,
+            circuit_open: true,
         }],
         teams: vec![TeamState {
             team: TeamName::new("growth"),

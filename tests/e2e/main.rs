@@ -22,6 +22,7 @@ mod flights;
 mod invalidation;
 mod login;
 mod operations;
+mod pool;
 mod property;
 mod quota;
 mod relay;

@@ -25,6 +25,7 @@ pub(crate) const ROOT: (&str, &str) = ("root", "root");
 pub(crate) struct Setup {
     listen: String,
     backend: String,
+    team: String,
     growth: String,
     bi: String,
     cache: String,
@@ -56,6 +57,13 @@ impl Setup {
     /// How many connections the backend has; without it 20.
     pub(crate) fn connections(self, count: usize) -> Self {
         self.backend(&format!("max_connections = {count}"))
+    }
+
+    /// Further settings of the team `growth`.
+    pub(crate) fn team(mut self, lines: &str) -> Self {
+        self.team.push_str(lines);
+        self.team.push('\n');
+        self
     }
 
     /// The quota of the team `growth`.
@@ -105,6 +113,7 @@ impl Setup {
         let Self {
             listen,
             backend,
+            team,
             growth,
             bi,
             cache,
@@ -132,6 +141,7 @@ control = {{ user = "{control}", password = {{ env = "CONTROL_PASSWORD" }} }}
 [team.growth]
 backend = "warehouse"
 login = {{ user = "{growth_role}", password = {{ env = "GROWTH_PASSWORD" }} }}
+{team}
 [team.growth.quota]
 {growth}
 [team.bi]

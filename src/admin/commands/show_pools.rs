@@ -22,6 +22,7 @@ const COLUMNS: Columns = columns! {
     "backend": Text = "The backend.",
     "team": Text = "The teams that use it.",
     "paused": Text = "`yes` while PAUSE is in force.",
+    "circuit": Text = "`open` while requests are refused because the backend does not answer, else `closed`.",
 };
 
 /// Lists the pools.
@@ -59,6 +60,7 @@ impl AdminCommand for ShowPools {
                     backend.into(),
                     row.teams.join(", ").into(),
                     yes(row.paused),
+                    if row.circuit_open { "open" } else { "closed" }.into(),
                 ]
             })
             .collect())

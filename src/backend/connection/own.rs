@@ -55,6 +55,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Asks for nothing, to hear whether it is still there.
+    pub(in crate::backend) async fn ask_nothing(&mut self) -> Result<(), BackendError> {
+        self.run_own("").await.map(drop)
+    }
+
     /// Ends a transaction that nobody will end.
     ///
     /// # Errors
@@ -64,15 +69,19 @@ impl Connection {
         self.run_own("ROLLBACK").await.map(drop)
     }
 
-    /// Makes it as new after a session that left things behind.
+    /// Makes it as new after a session that left things behind, by `statements`.
     ///
     /// # Errors
     ///
-    /// The server refuses, or the connection is lost.
-    pub async fn discard(&mut self) -> Result<(), BackendError> {
-        self.run_own("DISCARD ALL").await?;
-        self.settings = Some(Settings::default());
-        self.statements.clear();
+    /// The server refuses, or the connection is lost. The connection is then not to be used again.
+    pub async fn clean(&mut self, statements: &[&str]) -> Result<(), BackendError> {
+        for sql in statements {
+            self.settings = None;
+            if matches!(*sql, "DISCARD ALL" | "DEALLOCATE ALL") {
+                self.statements.clear();
+            }
+            self.run_own(sql).await?;
+        }
         Ok(())
     }
 

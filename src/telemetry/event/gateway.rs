@@ -49,6 +49,35 @@ impl BackendUnreachable<'_> {
     }
 }
 
+/// A backend does not answer: requests for it are refused at once.
+#[derive(Clone, Copy, Debug)]
+pub struct CircuitOpened<'a> {
+    /// Why the last attempt to connect failed.
+    pub error: &'a (dyn std::error::Error + 'static),
+}
+
+impl CircuitOpened<'_> {
+    /// Tells it.
+    pub fn emit(&self, backend: &BackendMetrics) {
+        warn!(
+            backend = backend.backend().as_str(),
+            error = causes(self.error),
+            "circuit opened"
+        );
+    }
+}
+
+/// A backend answers again.
+#[derive(Clone, Copy, Debug)]
+pub struct CircuitClosed;
+
+impl CircuitClosed {
+    /// Tells it.
+    pub fn emit(&self, backend: &BackendMetrics) {
+        info!(backend = backend.backend().as_str(), "circuit closed");
+    }
+}
+
 /// A connection to a backend broke while it was in use.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendLost<'a> {

@@ -211,6 +211,16 @@ fn each_event_is_one_line_with_its_level() {
         ),
         (
             "WARN",
+            "circuit opened",
+            Box::new(|| CircuitOpened { error: &error }.emit(&backend)),
+        ),
+        (
+            "INFO",
+            "circuit closed",
+            Box::new(|| CircuitClosed.emit(&backend)),
+        ),
+        (
+            "WARN",
             "backend lost",
             Box::new(|| {
                 BackendLost {
