@@ -231,11 +231,8 @@ impl Facts {
                     Asked::DescribePortal
                 }
             }
-            FrontendTag::Flush
-            | FrontendTag::CopyData
-            | FrontendTag::CopyDone
-            | FrontendTag::CopyFail
-            | FrontendTag::Terminate => return,
+            FrontendTag::CopyDone | FrontendTag::CopyFail => Asked::CopyEnd,
+            FrontendTag::Flush | FrontendTag::CopyData | FrontendTag::Terminate => return,
         };
         backend.note_sent(asked, Asker::Client);
     }

@@ -233,8 +233,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     async fn next_request(&mut self) -> Result<Option<Request>, ServeError> {
         let in_transaction = self.status() != TransactionStatus::Idle;
         self.card.note_idle(in_transaction);
+        let in_series = matches!(&self.binding, Binding::Held(lease) if !lease.replies().settled());
         loop {
-            match self.collector.collect(self.client.inbox())? {
+            match self.collector.collect(self.client.inbox(), in_series)? {
                 Collected::Request(request) => {
                     if self.reads_differently {
                         self.backslash = None;
