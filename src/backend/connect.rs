@@ -106,11 +106,8 @@ impl Connector {
     async fn open(&self, key: &ServerKey, route: &Route) -> Result<Box<Connection>, BackendError> {
         let mut stream = Transport::connect(&route.address, route.tls.as_ref(), &route.tcp).await?;
         let mut out = BytesMut::new();
-        let parameters = [
-            ("user", &*key.user),
-            ("database", key.database.as_str()),
-            ("client_encoding", "UTF8"),
-        ];
+        // nothing else, so that the defaults are the server's own
+        let parameters = [("user", &*key.user), ("database", key.database.as_str())];
         wire::startup_message(parameters, &mut out);
         stream.write_all_buf(&mut out).await.map_err(BackendError::Lost)?;
         stream.flush().await.map_err(BackendError::Lost)?;

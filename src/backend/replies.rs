@@ -31,6 +31,8 @@ pub enum Asked {
     Close,
     /// `S`.
     Sync,
+    /// `c` or `f`, sent before the server was seen to read COPY data: it has no answer, and tells which Sync is ignored.
+    CopyEnd,
 }
 
 /// Who asked, and so who gets the reply.
@@ -86,6 +88,7 @@ impl Replies {
             | Asked::DescribePortal
             | Asked::Execute
             | Asked::Close => self.unsynced = true,
+            Asked::CopyEnd => return self.copy_ended(),
         }
         if !self.skipping {
             self.queue.push_back((asked, asker));
@@ -94,6 +97,10 @@ impl Replies {
 
     /// Notes that a CopyDone or a CopyFail was sent: from here on a Sync counts again.
     pub fn copy_ended(&mut self) {
+        let ahead = self.queue.iter().any(|(asked, _)| *asked == Asked::Execute);
+        if !self.copying_in && ahead && !self.skipping {
+            self.queue.push_back((Asked::CopyEnd, Asker::Client));
+        }
         self.copying_in = false;
     }
 
@@ -153,11 +160,16 @@ impl Replies {
                 _ => Step::Wrong,
             },
             Asked::Sync => done_if(tag == b'Z'),
+            Asked::CopyEnd => Step::Wrong,
         };
         match step {
             Step::More => {}
             Step::Done => {
                 self.queue.pop_front();
+                // there was no COPY for it to end
+                while matches!(self.queue.front(), Some((Asked::CopyEnd, _))) {
+                    self.queue.pop_front();
+                }
             }
             Step::Wrong => return Err(Unexpected(char::from(tag))),
         }
@@ -191,7 +203,7 @@ impl Replies {
     fn failed(&mut self, asked: Asked) {
         match asked {
             // ReadyForQuery follows
-            Asked::Query | Asked::FunctionCall | Asked::Sync => {}
+            Asked::Query | Asked::FunctionCall | Asked::Sync | Asked::CopyEnd => {}
             Asked::Parse(_)
             | Asked::Bind
             | Asked::DescribeStatement(_)
@@ -206,13 +218,17 @@ impl Replies {
         }
     }
 
-    /// The server now reads COPY data, and swallows the Syncs that were sent behind the Execute.
+    /// The server now reads COPY data, and swallows the Syncs that were sent behind the Execute, up to the end of the
+    /// data.
     fn copy_begins(&mut self) {
-        self.copying_in = true;
         while self.queue.get(1).is_some_and(|(asked, _)| *asked == Asked::Sync) {
             self.queue.remove(1);
         }
-        self.unsynced = true;
+        self.copying_in = !matches!(self.queue.get(1), Some((Asked::CopyEnd, _)));
+        if !self.copying_in {
+            self.queue.remove(1);
+        }
+        self.unsynced = !matches!(self.queue.back(), Some((Asked::Sync, _)));
     }
 }
 
@@ -235,7 +251,7 @@ pub(super) fn at_rest(replies: &Replies, status: TransactionStatus) -> bool {
 mod tests {
     use super::*;
 
-    /// Sends what the upper-case letters of `sent` stand for (`d` describes a statement, `c` ends a COPY), takes the
+    /// Sends what the upper-case letters of `sent` stand for (`d` describes a statement, `x` ends a COPY), takes the
     /// tags of `replies`, and tells each one's fate: `r`elayed, `h`idden, `!` unexpected; then whether all is settled.
     fn transcript(sent: &str, seen: &str) -> String {
         let mut replies = Replies::default();
@@ -251,6 +267,7 @@ mod tests {
                 'E' => Asked::Execute,
                 'C' => Asked::Close,
                 'S' => Asked::Sync,
+                'x' => Asked::CopyEnd,
                 _ => {
                     asker = Asker::Gateway;
                     continue;
@@ -343,6 +360,29 @@ mod tests {
         replies.sent(Asked::Sync, Asker::Client);
         assert_eq!(run(&mut replies, "Z"), "r");
         assert!(replies.settled());
+    }
+
+    #[test]
+    fn a_copy_whose_end_was_sent_before_its_beginning_was_seen_ignores_the_syncs_between() {
+        for (sent, seen) in [
+            ("PBESxS", "12GCZ"),
+            ("PBExS", "12GCZ"),
+            ("PBESSxS", "12GCZ"),
+            // it fails by its data
+            ("PBESxS", "12GEZ"),
+            // it does not begin
+            ("PBESxS", "12EZZ"),
+            // it was no COPY at all
+            ("PBExS", "12CZ"),
+            ("PBESxS", "12CZZ"),
+        ] {
+            let fates = "r".repeat(seen.len());
+            assert_eq!(
+                transcript(sent, seen),
+                format!("{fates} settled"),
+                "{sent} answered by {seen}"
+            );
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ where
     let mut statements = Statements::default();
     let mut skipping = false;
     loop {
-        let request = match collector.collect(client.inbox()) {
+        let request = match collector.collect(client.inbox(), false) {
             Ok(Collected::Request(request)) => request,
             Ok(Collected::Terminate) => return,
             Ok(Collected::Stray { len, .. }) => {

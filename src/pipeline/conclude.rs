@@ -44,11 +44,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         // in a transaction that has only read, an answer is what anybody would have got
         let private = !settled || (status != TransactionStatus::Idle && !self.clean);
         self.keep_answer(observer, catalog, story, private);
-        if form == Form::Simple {
-            // a simple query ends the unnamed statement
+        take_over(observer, &mut self.statements, in_transaction);
+        // a simple query ends the unnamed statement; one in a series is skipped after an error, and then nothing is settled
+        if form == Form::Simple || (aftermath.queries && settled) {
             self.statements.note_closed(b"");
         }
-        take_over(observer, &mut self.statements, in_transaction);
         if observer.all_closed
             && let Binding::Held(lease) = &mut self.binding
         {

@@ -65,6 +65,8 @@ pub(super) struct Facts {
     pub(super) too_many: bool,
     /// Prepares the unnamed statement.
     pub(super) parses_unnamed: bool,
+    /// A simple query stands at the end of the series.
+    pub(super) queries: bool,
     /// The text of the unnamed statement, or of one that is named, was not seen whole.
     pub(super) unread_parse: bool,
     /// Describes a statement, parameters and all.
@@ -120,6 +122,7 @@ impl Facts {
             namings: Vec::new(),
             names_statement: false,
             too_many: false,
+            queries: false,
             parses_unnamed: false,
             unread_parse: false,
             describes_statement: false,
@@ -240,11 +243,8 @@ impl Facts {
                     Asked::DescribePortal
                 }
             }
-            FrontendTag::Flush
-            | FrontendTag::CopyData
-            | FrontendTag::CopyDone
-            | FrontendTag::CopyFail
-            | FrontendTag::Terminate => return,
+            FrontendTag::CopyDone | FrontendTag::CopyFail => Asked::CopyEnd,
+            FrontendTag::Flush | FrontendTag::CopyData | FrontendTag::Terminate => return,
         };
         backend.note_sent(asked, Asker::Client);
     }

@@ -358,7 +358,7 @@ mod tests {
             for word in asked.split(' ') {
                 let bytes: Vec<u8> = word.chars().flat_map(message).collect();
                 let mut collector = crate::session::Collector::default();
-                let Ok(crate::session::Collected::Request(request)) = collector.collect(&bytes) else {
+                let Ok(crate::session::Collected::Request(request)) = collector.collect(&bytes, false) else {
                     panic!("{word} is a request");
                 };
                 let mut out = BytesMut::new();

@@ -196,6 +196,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
             let answered = self.answered;
             progress |= self.take_copy_messages() || self.answered != answered;
         }
+        // whoever says farewell in the midst of its data waits for nothing
+        let leaves = self.client.inbox().first() == Some(&b'X');
+        if leaves && self.observer.copying_in() && self.to_send == 0 && self.to_come == 0 {
+            return Err(RelayEnd::ClientGone);
+        }
         if self.client.inbox().len() >= READ_AHEAD {
             return Ok(progress);
         }

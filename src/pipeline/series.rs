@@ -71,6 +71,7 @@ impl<'a> Series<'a> {
             }
             FrontendTag::Query => {
                 let analysis = self.reader.analyze(wire::query_text(frame)?);
+                self.facts.queries = true;
                 self.facts.count(Some(&analysis));
                 self.facts.runs.push(analysis);
             }

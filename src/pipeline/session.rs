@@ -248,8 +248,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if unwanted > 0 && !(self.flush().await? && self.discard(unwanted).await) {
             return Ok(None);
         }
+        let in_series = matches!(&self.binding, Binding::Held(lease) if !lease.replies().settled());
         loop {
-            match self.collector.collect(self.client.inbox())? {
+            match self.collector.collect(self.client.inbox(), in_series)? {
                 Collected::Request(request) => {
                     if self.reads_differently {
                         self.backslash = None;

@@ -37,6 +37,8 @@ pub(super) struct Aftermath {
     pub(super) moves_path: bool,
     /// It may change any setting in a way that is not followed, or not yet.
     pub(super) moves_settings: bool,
+    /// A simple query stands at the end of its series.
+    pub(super) queries: bool,
     /// The definitions it was judged by.
     pub(super) generation: Option<u64>,
     /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
@@ -84,6 +86,7 @@ impl Aftermath {
             generation: catalog.as_ref().map(|catalog| catalog.generation),
             // an autocommit ends its transaction, and so does whatever is not known
             may_commit: idle || facts.unknown,
+            queries: facts.queries,
             ..Self::default()
         };
         if facts.unknown {

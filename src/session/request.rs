@@ -75,12 +75,13 @@ pub struct Collector {
 
 impl Collector {
     /// Looks at `buf`, which begins with what it began with at the last call unless that returned something else than
-    /// [`Collected::More`].
+    /// [`Collected::More`]. COPY data belongs to the request before it, or to the series that is open at the backend
+    /// (`in_series`); otherwise it is stray.
     ///
     /// # Errors
     ///
     /// A message that no client may send.
-    pub fn collect(&mut self, buf: &[u8]) -> Result<Collected, WireError> {
+    pub fn collect(&mut self, buf: &[u8], in_series: bool) -> Result<Collected, WireError> {
         loop {
             let rest = buf.get(self.scanned..).unwrap_or_default();
             let Some(header) = wire::header(rest, MAX_FRAME)? else {
@@ -91,7 +92,7 @@ impl Collector {
             if self.frames.is_empty() {
                 match tag {
                     FrontendTag::Terminate => return Ok(Collected::Terminate),
-                    FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => {
+                    FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail if !in_series => {
                         let len = header.len.min(rest.len());
                         return Ok(Collected::Stray {
                             len,
@@ -106,15 +107,12 @@ impl Collector {
                     | FrontendTag::Close
                     | FrontendTag::Flush
                     | FrontendTag::Sync
-                    | FrontendTag::FunctionCall => {}
-                }
-            } else if matches!(
-                tag,
-                FrontendTag::Terminate
+                    | FrontendTag::FunctionCall
                     | FrontendTag::CopyData
                     | FrontendTag::CopyDone
-                    | FrontendTag::CopyFail
-            ) {
+                    | FrontendTag::CopyFail => {}
+                }
+            } else if tag == FrontendTag::Terminate {
                 // what stands before it is sent first
                 return Ok(self.take(start, Ending::Full));
             }
@@ -202,11 +200,15 @@ mod tests {
 
     /// Each request as the letters of its messages, and its ending.
     fn transcript(bytes: &[u8]) -> String {
+        transcript_in(bytes, false)
+    }
+
+    fn transcript_in(bytes: &[u8], in_series: bool) -> String {
         let mut collector = Collector::default();
         let mut at = 0;
         let mut said = Vec::new();
         loop {
-            match collector.collect(&bytes[at..]) {
+            match collector.collect(&bytes[at..], in_series) {
                 Ok(Collected::More) => break,
                 Ok(Collected::Request(request)) => {
                     let letters: String = request
@@ -246,13 +248,26 @@ mod tests {
             ("S", "S:Sync"),
             ("PBE", ""),
             ("dcf", "stray 0 stray 0 stray 0"),
-            ("PBdS", "PB:Full stray 0 S:Sync"),
+            ("PBEdcS", "PBEdcS:Sync"),
+            ("PBESdcS", "PBES:Sync stray 0 stray 0 S:Sync"),
             ("QX", "Q:Call terminate"),
             ("PX", "P:Full terminate"),
             ("Qz", "Q:Call invalid frontend message type 122"),
         ] {
             let bytes: Vec<u8> = tags.bytes().flat_map(|tag| frame(tag, 3)).collect();
             assert_eq!(transcript(&bytes), expected, "{tags}");
+        }
+    }
+
+    #[test]
+    fn copy_data_in_an_open_series_is_a_part_of_it() {
+        for (tags, expected) in [
+            ("ddcS", "ddcS:Sync"),
+            ("dfPBES", "dfPBES:Sync"),
+            ("dX", "d:Full terminate"),
+        ] {
+            let bytes: Vec<u8> = tags.bytes().flat_map(|tag| frame(tag, 3)).collect();
+            assert_eq!(transcript_in(&bytes, true), expected, "{tags}");
         }
     }
 
@@ -279,9 +294,9 @@ mod tests {
         fn where_the_stream_is_split_does_not_matter(tags in "[PBDECHSQ]{1,12}", cut in 0usize..200) {
             let bytes: Vec<u8> = tags.bytes().flat_map(|tag| frame(tag, 7)).collect();
             let mut collector = Collector::default();
-            let first = collector.collect(&bytes[..cut.min(bytes.len())]).unwrap();
-            let again = if first == Collected::More { collector.collect(&bytes).unwrap() } else { first };
-            prop_assert_eq!(again, Collector::default().collect(&bytes).unwrap());
+            let first = collector.collect(&bytes[..cut.min(bytes.len())], false).unwrap();
+            let again = if first == Collected::More { collector.collect(&bytes, false).unwrap() } else { first };
+            prop_assert_eq!(again, Collector::default().collect(&bytes, false).unwrap());
         }
     }
 }
