@@ -17,7 +17,7 @@ use super::connection::{AtRest, Connection, LoggedIn, refusal};
 use super::error::BackendError;
 use super::servers::Servers;
 use super::transport::Transport;
-use crate::auth::{BackendLogin, LoginStep};
+use crate::auth::{BackendLogin, BackendSecret, LoginStep};
 use crate::config::Address;
 use crate::pool::Connect;
 use crate::types::{BackendName, DatabaseName, Secret};
@@ -112,9 +112,12 @@ impl Connector {
         stream.write_all_buf(&mut out).await.map_err(BackendError::Lost)?;
         stream.flush().await.map_err(BackendError::Lost)?;
 
-        let none = Secret::new(String::new());
-        let password = route.passwords.get(&key.user).unwrap_or(&none);
-        let mut login = BackendLogin::new(&key.user, password, stream.protected());
+        let secret = route
+            .passwords
+            .get(&key.user)
+            .cloned()
+            .map(BackendSecret::Password);
+        let mut login = BackendLogin::new(&key.user, secret.as_ref(), stream.link());
         let mut received = BytesMut::with_capacity(8 * 1024);
         let mut reported = BTreeMap::new();
         let mut cancel_key = None;

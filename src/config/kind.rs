@@ -104,7 +104,7 @@ impl fmt::Display for Kind {
             Self::Pem => f.write_str("the path of a PEM file"),
             Self::Secret => f.write_str("{ file = \"…\" } or { env = \"…\" }"),
             Self::Password => {
-                f.write_str("a SCRAM verifier, an MD5 hash, { file = \"…\" } or { env = \"…\" }")
+                f.write_str("a SCRAM verifier, an MD5 hash, a digest, { file = \"…\" } or { env = \"…\" }")
             }
             Self::Reference(section) => write!(f, "the name of a {section}"),
             Self::Table(_) => f.write_str("a section"),

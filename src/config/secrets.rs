@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::kind::Kind;
 use super::names::closest;
-use super::password::{Password, is_md5_hash};
+use super::password::{Password, VerifierError};
 use super::reader::{Node, Reader, quoted};
 use super::schema::{Setting, Value};
 use super::summary::Rows;
@@ -152,7 +152,7 @@ impl Value for Secret<String> {
             return None;
         }
         let secret = fetch(node, Self::KIND, reader)?;
-        if secret.expose().starts_with("SCRAM-SHA-256$") || is_md5_hash(secret.expose()) {
+        if !matches!(Password::from_stored(secret.expose()), Ok(Password::Plain(_))) {
             let message = "this is what a server stores of a password; to log in takes the password itself";
             reader.note_node(node, message, None);
             return None;
@@ -189,9 +189,16 @@ impl Value for Password {
             Ok(password) => Some(password),
             Err(error) => {
                 let hint = "make one with `tollgate password`";
+                let what = match error {
+                    VerifierError::Digest => "digest",
+                    VerifierError::Form
+                    | VerifierError::Iterations
+                    | VerifierError::Salt
+                    | VerifierError::Key => "SCRAM verifier",
+                };
                 reader.note_node(
                     node,
-                    format!("the SCRAM verifier is damaged: {error}"),
+                    format!("the {what} is damaged: {error}"),
                     Some(hint.to_owned()),
                 );
                 None

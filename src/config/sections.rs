@@ -264,8 +264,8 @@ section! {
     /// A user: somebody, or some program, that logs in at the gateway. NAME is the name of the login.
     pub struct User checked by checks::user {
         /// What the client's password is checked against: in this file a SCRAM verifier, which `tollgate password`
-        /// makes, or PostgreSQL's MD5 hash; in a file or a variable also the password itself. Amazon's drivers
-        /// can use a SCRAM verifier only over TLS.
+        /// makes, PostgreSQL's MD5 hash, or Redshift's digest `sha256|hash|salt`; in a file or a variable also the
+        /// password itself. Amazon's drivers can use a SCRAM verifier, and the others a digest, only over TLS.
         pub password: Password => required("{ env = \"ANA_PASSWORD\" }"), reload(NEW_LOGINS), elsewhere(&["auth"]);
         /// The team that the user's queries belong to.
         pub team: Option<TeamName> => absent("none, which only an admin may have", "growth"), shown(),

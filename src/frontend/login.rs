@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::places::Full;
 use super::stream::ClientStream;
-use crate::auth::{AuthError, Exchange, Progress, method};
+use crate::auth::{AuthError, Client, Exchange, Progress, method};
 use crate::error::{ClientError, Severity, SqlState};
 use crate::pipeline::{Gateway, Realm};
 use crate::session::{StartupError, StartupRequest};
@@ -288,27 +288,34 @@ impl Door {
             wire::negotiate_protocol_version(request.minor, options.clone(), &mut self.outbox);
         }
         let credential = gateway.realm().credential(&request.user);
-        let method = method(
-            credential.form(),
-            request.amazon_driver,
-            self.stream.tls(),
+        let client = Client {
+            amazon_driver: request.amazon_driver,
+            tls: self.stream.tls(),
+            binding: None,
+        };
+        let method = method(credential.form(), &client, &request.user)?;
+        let mut exchange = Exchange::begin(
             &request.user,
-        )?;
-        let mut exchange = Exchange::begin(&request.user, credential, method, &mut self.outbox);
+            credential,
+            method,
+            client.binding,
+            &mut self.outbox,
+        );
         loop {
             self.flush().await?;
-            let frame = self.password_frame().await?;
+            let frame = self.answer(exchange.tag()).await?;
             match exchange.next(&frame, &mut self.outbox)? {
                 Progress::Goes(next) => exchange = *next,
-                Progress::Done => return Ok(()),
+                Progress::Done(_) => return Ok(()),
             }
         }
     }
 
-    async fn password_frame(&mut self) -> Result<BytesMut, LoginError> {
+    /// The client's answer, a frame with `tag`.
+    async fn answer(&mut self, tag: u8) -> Result<BytesMut, LoginError> {
         loop {
             match wire::header(&self.inbox, MAX_MESSAGE)? {
-                Some(header) if header.tag != b'p' => return Err(WireError::UnknownTag(header.tag).into()),
+                Some(header) if header.tag != tag => return Err(WireError::UnknownTag(header.tag).into()),
                 Some(header) if self.inbox.len() >= header.len => return Ok(self.inbox.split_to(header.len)),
                 Some(_) | None => self.receive().await?,
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use socket2::TcpKeepalive;
 
 use super::listen_tls::server_config;
-use crate::auth::{Credential, CredentialForm};
+use crate::auth::{Credential, CredentialForm, DigestKey};
 use crate::backend::catalog::{
     CatalogAddress, CatalogError, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
 };
@@ -214,8 +214,12 @@ pub(super) fn build(
                     salt,
                     stored_key,
                     server_key,
-                } => Credential::scram(*iterations, salt.clone(), stored_key, server_key),
+                } => Credential::scram(*iterations, salt.clone(), *stored_key, *server_key),
                 Password::Md5(hash) => Credential::md5(hash.clone()),
+                Password::Digest { hash, salt } => Credential::digest(DigestKey {
+                    salt: salt.clone(),
+                    hash: hash.clone(),
+                }),
                 Password::Plain(password) => Credential::plain(name.as_str(), password.clone()),
             };
             (
