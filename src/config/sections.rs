@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::address::Address;
 use super::checks;
 use super::kind::Kind;
+use super::network::Networks;
 use super::password::Password;
 use super::schema::{choice, section};
 use super::secrets::Pem;
@@ -77,6 +78,13 @@ section! {
         /// Finds out that a client's machine is gone.
         pub tcp_keepalive: TcpKeepalive => default("{}"),
             elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);
+        /// How many logins from one IP address (of IPv6: one /64 network) may fail in a minute; then that address is
+        /// refused with SQLSTATE 28000 until some are forgotten. Mind that a BI server is one address for all its users.
+        pub failed_logins_per_address: u32 => default("60"), within(0, 1_000_000), zero("no limit"), reload(NEW_LOGINS),
+            elsewhere(&["max_failed_logins", "auth_failure_limit"]);
+        /// How many logins of one user may fail in a minute, from wherever the user's `allow` lets in; then the user is
+        /// refused with SQLSTATE 28000 until some are forgotten.
+        pub failed_logins_per_user: u32 => default("20"), within(0, 1_000_000), zero("no limit"), reload(NEW_LOGINS);
     }
 }
 
@@ -226,6 +234,10 @@ section! {
         pub login: Login => required("{ user = \"growth\", password = { env = \"GROWTH_PASSWORD\" } }");
         /// What the team may spend.
         pub quota: Quota => default("{}"), elsewhere(&["quotas", "limits"]);
+        /// The networks from which its users may log in; an address alone is a network of one. A user's own `allow`
+        /// narrows it further.
+        pub allow: Option<Networks> => absent("from everywhere", "[\"10.0.0.0/8\", \"::1\"]"), reload(NEW_LOGINS),
+            elsewhere(&["hba", "allowed_networks", "cidr"]);
     }
 }
 
@@ -272,6 +284,9 @@ section! {
             reload(NEW_LOGINS), elsewhere(&["group"]);
         /// Whether the user may connect to the database `tollgate`, which is the console.
         pub admin: bool => default("false"), reload(NEW_LOGINS), elsewhere(&["admin_users", "superuser"]);
+        /// The networks from which the user may log in; an address alone is a network of one.
+        pub allow: Option<Networks> => absent("from everywhere", "[\"10.0.0.0/8\", \"::1\"]"), reload(NEW_LOGINS),
+            elsewhere(&["hba", "allowed_networks", "cidr"]);
     }
 }
 

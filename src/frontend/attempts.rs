@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Addresses and users remembered at most, each; beyond that the one whose failures are nearest to forgotten goes.
+/// Addresses and users remembered at most, each; beyond that those go whose failures are nearest to forgotten.
 const MAX_REMEMBERED: usize = 16_384;
 
 /// A longer name is remembered by its beginning; no user of a configuration has one.
@@ -66,7 +66,12 @@ impl Attempts {
     /// A login from `address` failed; where `user` is given, also one of that user.
     pub(super) fn failed(&self, address: IpAddr, user: Option<&str>, allowance: Allowance, now: Instant) {
         let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        put_off(&mut failed.by_address, network(address), allowance.per_address, now);
+        put_off(
+            &mut failed.by_address,
+            network(address),
+            allowance.per_address,
+            now,
+        );
         if let Some(user) = user {
             let user = beginning(user).to_owned();
             put_off(&mut failed.by_user, user, allowance.per_user, now);
@@ -101,17 +106,18 @@ fn wait(forgotten: Option<Instant>, per_minute: u32, now: Instant) -> Option<Dur
     standing.checked_sub(room).filter(|wait| !wait.is_zero())
 }
 
-fn put_off<K: Hash + Eq + Clone>(all: &mut HashMap<K, Instant>, key: K, per_minute: u32, now: Instant) {
+fn put_off<K: Hash + Eq>(all: &mut HashMap<K, Instant>, key: K, per_minute: u32, now: Instant) {
     if per_minute == 0 {
         return;
     }
     if all.len() >= MAX_REMEMBERED && !all.contains_key(&key) {
         all.retain(|_, forgotten| *forgotten > now);
-        if all.len() >= MAX_REMEMBERED {
-            let next = all.iter().min_by_key(|(_, forgotten)| **forgotten);
-            if let Some(key) = next.map(|(key, _)| key.clone()) {
-                all.remove(&key);
-            }
+        if all.len() > MAX_REMEMBERED / 4 * 3 {
+            // many at once, so that not every failure has to look for one to forget
+            let mut moments: Vec<Instant> = all.values().copied().collect();
+            let (_, cut, _) = moments.select_nth_unstable(MAX_REMEMBERED / 4);
+            let cut = *cut;
+            all.retain(|_, forgotten| *forgotten > cut);
         }
     }
     let forgotten = all.entry(key).or_insert(now);
@@ -191,10 +197,23 @@ mod tests {
         for host in 0..6 {
             attempts.failed(address(&format!("2001:db8::{host}")), None, ALLOWED, now);
         }
-        assert!(attempts.check(address("2001:db8::ffff"), "ana", ALLOWED, now).is_err());
-        assert!(attempts.check(address("2001:db8:0:1::"), "ana", ALLOWED, now).is_ok());
+        assert!(
+            attempts
+                .check(address("2001:db8::ffff"), "ana", ALLOWED, now)
+                .is_err()
+        );
+        assert!(
+            attempts
+                .check(address("2001:db8:0:1::"), "ana", ALLOWED, now)
+                .is_ok()
+        );
         for number in 0..40_000_u32 {
-            attempts.failed(IpAddr::from(number.to_be_bytes()), Some(&number.to_string()), ALLOWED, now);
+            attempts.failed(
+                IpAddr::from(number.to_be_bytes()),
+                Some(&number.to_string()),
+                ALLOWED,
+                now,
+            );
         }
         let failed = attempts.0.lock().unwrap();
         assert!(failed.by_address.len() <= MAX_REMEMBERED && failed.by_user.len() <= MAX_REMEMBERED);

@@ -1,12 +1,13 @@
 //! One accepted client, from its first byte to its last.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::auth::Proven;
 use crate::backend::{BackendError, ServerKey};
 use crate::config;
 use crate::error::SqlState;
@@ -20,7 +21,9 @@ use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
 use crate::types::{DatabaseName, UserName};
 use crate::wire::{self, TransactionStatus};
 
-use super::login::{Door, LoginError, Opening, refusal};
+use super::attempts::Attempts;
+use super::error::LoginError;
+use super::login::{Door, Opening};
 use super::places::{Place, Places};
 use super::workers::Accepted;
 use super::{cancel, console};
@@ -35,6 +38,7 @@ const CONSOLE: &str = "tollgate";
 pub struct Frontend {
     gateway: Arc<Gateway>,
     places: Places,
+    attempts: Attempts,
     draining: AtomicBool,
 }
 
@@ -52,6 +56,7 @@ impl Frontend {
         Self {
             gateway,
             places,
+            attempts: Attempts::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -91,34 +96,46 @@ impl Frontend {
             Ok(Ok((_, Opening::Cancel(key)))) => return cancel::cancel(&self.gateway, &key, address).await,
             Ok(Err((mut door, error))) => return self.refuse(&mut door, address, None, &error).await,
             // a client that says nothing gets no answer
-            Err(_) => return self.count_refusal(address, None, &LoginError::Timeout),
+            Err(_) => return self.count_refusal(address, None, false, &LoginError::Timeout),
         };
         let place = match place {
             Ok(place) => place,
             Err(full) => {
-                let error = refusal(address, full);
-                return self.refuse(&mut door, address, Some(&request.user), &error).await;
+                let error = LoginError::Full(full);
+                return self.refuse(&mut door, address, Some(&request), &error).await;
             }
         };
-        let admitted = tokio::time::timeout(timeout, self.admit(&mut door, &request));
+        let admitted = tokio::time::timeout(timeout, self.admit(&mut door, &request, address.ip()));
         let admitted = admitted.await.unwrap_or(Err(LoginError::Timeout));
         match admitted {
-            Ok(guest) => self.host(door, request, guest, address, place).await,
-            Err(error) => self.refuse(&mut door, address, Some(&request.user), &error).await,
+            Ok((guest, proven)) => self.host(door, request, guest, proven, address, place).await,
+            Err(error) => self.refuse(&mut door, address, Some(&request), &error).await,
         }
     }
 
     /// Checks the password, and then whether the user may go where it wants.
-    async fn admit(&self, door: &mut Door, request: &StartupRequest) -> Result<Guest, LoginError> {
+    async fn admit(
+        &self,
+        door: &mut Door,
+        request: &StartupRequest,
+        address: IpAddr,
+    ) -> Result<(Guest, Proven), LoginError> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(LoginError::Draining);
         }
-        door.authenticate(request, &self.gateway).await?;
+        let proven = door
+            .authenticate(request, &self.gateway, &self.attempts, address)
+            .await?;
         let realm = self.gateway.realm();
+        // only now: who does not know the password does not learn from where to come
+        if !realm.allows(&request.user, address) {
+            let user = request.user.clone();
+            return Err(LoginError::Address { user, address });
+        }
         let member = realm.users.get(request.user.as_str());
         if request.database == CONSOLE {
             return if member.is_some_and(|member| member.admin) {
-                Ok(Guest::Admin)
+                Ok((Guest::Admin, proven))
             } else {
                 Err(LoginError::NotAdmin)
             };
@@ -160,7 +177,7 @@ impl Frontend {
             };
             wire::parameter_status_frame(name, value, &mut door.outbox);
         }
-        Ok(Guest::Member(Box::new(identity)))
+        Ok((Guest::Member(Box::new(identity)), proven))
     }
 
     /// What the backend tells a session with these settings at login; asked once for each combination, and then again
@@ -205,6 +222,7 @@ impl Frontend {
         mut door: Door,
         request: StartupRequest,
         guest: Guest,
+        proven: Proven,
         address: SocketAddr,
         _place: Place,
     ) {
@@ -227,6 +245,7 @@ impl Frontend {
             database: login.database.as_str(),
             address,
             tls: login.tls,
+            method: proven.method,
             application: Some(request.application_name.as_str()).filter(|name| !name.is_empty()),
         }
         .emit(&self.gateway.metrics);
@@ -259,8 +278,14 @@ impl Frontend {
         }
     }
 
-    async fn refuse(&self, door: &mut Door, address: SocketAddr, user: Option<&str>, error: &LoginError) {
-        self.count_refusal(address, user, error);
+    async fn refuse(
+        &self,
+        door: &mut Door,
+        address: SocketAddr,
+        request: Option<&StartupRequest>,
+        error: &LoginError,
+    ) {
+        self.count_refusal(address, request, door.stream.tls(), error);
         if matches!(error, LoginError::Gone(_)) {
             return;
         }
@@ -270,11 +295,19 @@ impl Frontend {
         drop(tokio::time::timeout(Duration::from_secs(1), door.flush()).await);
     }
 
-    fn count_refusal(&self, address: SocketAddr, user: Option<&str>, error: &LoginError) {
+    fn count_refusal(
+        &self,
+        address: SocketAddr,
+        request: Option<&StartupRequest>,
+        tls: bool,
+        error: &LoginError,
+    ) {
         use crate::error::ClientError;
         LoginRefused {
             address,
-            user,
+            user: request.map(|request| request.user.as_str()),
+            database: request.map(|request| request.database.as_str()),
+            tls,
             outcome: error.outcome(),
             sqlstate: Some(error.sqlstate()),
         }

@@ -1,143 +1,24 @@
 //! From the first byte to the greeting: TLS, start-up packet, password.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::places::Full;
+use super::attempts::{Allowance, Attempts};
+use super::error::LoginError;
 use super::stream::ClientStream;
-use crate::auth::{AuthError, Client, Exchange, Progress, method};
-use crate::error::{ClientError, Severity, SqlState};
+use crate::auth::{AuthError, Client, Exchange, Progress, Proven, method};
 use crate::pipeline::{Gateway, Realm};
-use crate::session::{StartupError, StartupRequest};
-use crate::telemetry::LoginOutcome;
+use crate::session::StartupRequest;
 use crate::wire::{self, CancelKey, Initial, WireError};
 
 /// The longest message of a client that is not logged in.
 const MAX_MESSAGE: usize = 64 * 1024;
-
-/// Why a client does not get in.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LoginError {
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error(transparent)]
-    Startup(#[from] StartupError),
-    #[error(transparent)]
-    Auth(#[from] AuthError),
-    #[error("received unencrypted data after SSL request")]
-    PlaintextAfterSslRequest,
-    #[error("connection requires TLS")]
-    TlsRequired,
-    #[error("sorry, too many clients already")]
-    Full(Full),
-    #[error("canceling authentication due to timeout")]
-    Timeout,
-    #[error("the gateway is shutting down")]
-    Draining,
-    #[error("database \"{0}\" does not exist")]
-    NoDatabase(String),
-    #[error("user \"{0}\" belongs to no team")]
-    NoTeam(String),
-    #[error("permission denied for database \"tollgate\"")]
-    NotAdmin,
-    #[error("{message}")]
-    Setting { code: SqlState, message: String },
-    #[error(transparent)]
-    Backend(#[from] crate::pipeline::ServeError),
-    /// The client is gone; there is nobody to tell.
-    #[error("the client went away")]
-    Gone(#[from] std::io::Error),
-}
-
-impl ClientError for LoginError {
-    fn sqlstate(&self) -> SqlState {
-        match self {
-            Self::Wire(_) | Self::PlaintextAfterSslRequest | Self::Gone(_) => SqlState::PROTOCOL_VIOLATION,
-            Self::Startup(error) => error.sqlstate(),
-            Self::Auth(error) => error.sqlstate(),
-            Self::TlsRequired | Self::NoTeam(_) => SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            Self::Full(_) => SqlState::TOO_MANY_CONNECTIONS,
-            Self::Timeout => SqlState::QUERY_CANCELED,
-            Self::Draining => SqlState::CANNOT_CONNECT_NOW,
-            Self::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
-            Self::NotAdmin => SqlState::INSUFFICIENT_PRIVILEGE,
-            Self::Setting { code, .. } => *code,
-            Self::Backend(error) => error.sqlstate(),
-        }
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::Fatal
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::Full(Full::Total(max)) => Some(format!("The limit is {max} connections.")),
-            Self::Full(Full::Address(max)) => Some(format!("The limit is {max} connections from one address.")),
-            Self::Backend(error) => error.detail(),
-            Self::PlaintextAfterSslRequest => {
-                Some("This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.".to_owned())
-            }
-            Self::Wire(_)
-            | Self::Startup(_)
-            | Self::Auth(_)
-            | Self::TlsRequired
-            | Self::Timeout
-            | Self::Draining
-            | Self::NoDatabase(_)
-            | Self::NoTeam(_)
-            | Self::NotAdmin
-            | Self::Setting { .. }
-            | Self::Gone(_) => None,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Startup(error) => error.hint(),
-            Self::Auth(error) => error.hint(),
-            Self::Backend(error) => error.hint(),
-            Self::TlsRequired => Some("Connect with sslmode=require or stronger.".to_owned()),
-            Self::NoTeam(_) => Some("An administrator's console is the database \"tollgate\".".to_owned()),
-            Self::NotAdmin => Some("Only users with \"admin = true\" may use the console.".to_owned()),
-            Self::Full(_) => Some("Close connections that are not used, or share them in a pool.".to_owned()),
-            Self::Wire(_)
-            | Self::PlaintextAfterSslRequest
-            | Self::Timeout
-            | Self::Draining
-            | Self::NoDatabase(_)
-            | Self::Setting { .. }
-            | Self::Gone(_) => None,
-        }
-    }
-}
-
-impl LoginError {
-    /// What to count it as.
-    pub(super) fn outcome(&self) -> LoginOutcome {
-        match self {
-            Self::Wire(_) | Self::Startup(_) | Self::PlaintextAfterSslRequest | Self::Gone(_) => {
-                LoginOutcome::Protocol
-            }
-            Self::Auth(AuthError::WrongPassword(_)) => LoginOutcome::WrongPassword,
-            Self::Auth(AuthError::Protocol(_)) => LoginOutcome::Protocol,
-            Self::Auth(AuthError::NeedsTls(_))
-            | Self::TlsRequired
-            | Self::NoDatabase(_)
-            | Self::NoTeam(_)
-            | Self::Setting { .. }
-            | Self::NotAdmin => LoginOutcome::NotAllowed,
-            Self::Full(_) => LoginOutcome::Limit,
-            Self::Timeout => LoginOutcome::Timeout,
-            Self::Draining | Self::Backend(_) => LoginOutcome::Unavailable,
-        }
-    }
-}
 
 /// What a first packet leads to.
 pub(super) enum Opening {
@@ -283,30 +164,49 @@ impl Door {
         &mut self,
         request: &StartupRequest,
         gateway: &Gateway,
-    ) -> Result<(), LoginError> {
+        attempts: &Attempts,
+        address: IpAddr,
+    ) -> Result<Proven, LoginError> {
+        let realm = gateway.realm();
+        let user = request.user.as_str();
+        let allowance = Allowance {
+            per_address: realm.config.listen.failed_logins_per_address,
+            per_user: realm.config.listen.failed_logins_per_user,
+        };
+        let check = || {
+            let checked = attempts.check(address, user, allowance, Instant::now());
+            checked.map_err(|barred| LoginError::barred(barred, user))
+        };
+        check()?;
         if let Some(options) = &request.negotiate {
             wire::negotiate_protocol_version(request.minor, options.clone(), &mut self.outbox);
         }
-        let credential = gateway.realm().credential(&request.user);
+        let credential = realm.credential(user);
         let client = Client {
             amazon_driver: request.amazon_driver,
             tls: self.stream.tls(),
             binding: None,
         };
-        let method = method(credential.form(), &client, &request.user)?;
-        let mut exchange = Exchange::begin(
-            &request.user,
-            credential,
-            method,
-            client.binding,
-            &mut self.outbox,
-        );
+        let method = method(credential.form(), &client, user)?;
+        let mut exchange = Exchange::begin(user, credential, method, client.binding, &mut self.outbox);
         loop {
             self.flush().await?;
             let frame = self.answer(exchange.tag()).await?;
-            match exchange.next(&frame, &mut self.outbox)? {
-                Progress::Goes(next) => exchange = *next,
-                Progress::Done(_) => return Ok(()),
+            if exchange.decides() {
+                // again: many at once must not get more guesses than one after the other
+                check()?;
+            }
+            match exchange.next(&frame, &mut self.outbox) {
+                Ok(Progress::Goes(next)) => exchange = *next,
+                Ok(Progress::Done(proven)) => return Ok(proven),
+                Err(error) => {
+                    if matches!(error, AuthError::WrongPassword(_)) {
+                        // who may not come from there anyway must not be able to lock the user out
+                        let user = realm.allows(user, address).then_some(user);
+                        attempts.failed(address, user, allowance, Instant::now());
+                    }
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -321,10 +221,4 @@ impl Door {
             }
         }
     }
-}
-
-/// What a client that connects now has to be told, if it may not even try.
-pub(super) fn refusal(address: SocketAddr, full: Full) -> LoginError {
-    tracing::debug!(%address, "no place for another client");
-    LoginError::Full(full)
 }

@@ -2,6 +2,7 @@
 //! on living across it (pools, quotas, counters) is taken over.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -133,6 +134,18 @@ pub struct Realm {
 }
 
 impl Realm {
+    /// Whether `user` may log in from `address`; a user that does not exist may come from everywhere.
+    pub fn allows(&self, user: &str, address: IpAddr) -> bool {
+        let Some(user) = self.config.users.get(user) else {
+            return true;
+        };
+        let team = user.team.as_ref().and_then(|team| self.config.teams.get(team));
+        [user.allow.as_ref(), team.and_then(|team| team.allow.as_ref())]
+            .into_iter()
+            .flatten()
+            .all(|networks| networks.contains(address))
+    }
+
     /// The user's credential, or one that no password fits, asked for as that of a user who might exist.
     pub fn credential(&self, user: &str) -> Credential {
         if let Some(member) = self.users.get(user) {

@@ -25,6 +25,7 @@ mod operations;
 mod property;
 mod quota;
 mod relay;
+mod security;
 mod sessions;
 mod strangers;
 mod wire_scripts;

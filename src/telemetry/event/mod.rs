@@ -13,7 +13,9 @@ pub use gateway::{
     BackendConnected, BackendLost, BackendUnreachable, ConfigRejected, ConfigReloaded, Draining, Listening,
 };
 pub use request::{QuotaRefused, RequestEnd, RequestFinished};
-pub use session::{CancelRequested, LoginRefused, SessionClosed, SessionOpened, SessionPinned};
+pub use session::{
+    CancelRequested, ConsoleCommanded, LoginRefused, SessionClosed, SessionOpened, SessionPinned,
+};
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
