@@ -1,5 +1,7 @@
 //! What is derived from a password: SCRAM's keys (RFC 5802, section 3), PostgreSQL's MD5 hash, Redshift's digest.
 
+use std::fmt;
+
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -121,6 +123,12 @@ pub enum BackendSecret {
     Digest(DigestKey),
     /// SCRAM's keys.
     Scram(ScramKey),
+}
+
+impl fmt::Debug for BackendSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 pub(super) fn xor(left: [u8; 32], right: [u8; 32]) -> [u8; 32] {

@@ -41,7 +41,10 @@ pub enum ScramError {
     #[error("the server could not prove that it knows the password")]
     Server,
     /// The key was learnt from another verifier.
-    #[error("the server keeps the password in another form than the gateway: salt or iterations differ")]
+    #[error(
+        "the server's salt or iterations are not those that the gateway knows: the password was changed, or is no longer \
+         valid"
+    )]
     OtherVerifier,
 }
 

@@ -15,12 +15,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::cancel::{CancelGate, CancelTarget};
 use super::connection::{AtRest, Connection, LoggedIn, refusal};
 use super::error::BackendError;
+use super::secrets::Secrets;
 use super::servers::Servers;
 use super::transport::Transport;
-use crate::auth::{BackendLogin, BackendSecret, LoginStep};
+use crate::auth::{BackendLogin, LoginStep};
 use crate::config::Address;
 use crate::pool::Connect;
-use crate::types::{BackendName, DatabaseName, Secret};
+use crate::types::{BackendName, DatabaseName};
 use crate::wire;
 
 /// Messages of a login are small; a server that sends more is none.
@@ -50,15 +51,6 @@ impl fmt::Display for ServerKey {
     }
 }
 
-/// Whom the gateway logs in as.
-#[derive(Clone)]
-pub struct Login {
-    /// The role.
-    pub user: Arc<str>,
-    /// Its password.
-    pub password: Secret<String>,
-}
-
 /// Where a backend is and how to get in; replaced as a whole by a reload.
 #[derive(Clone)]
 pub struct Route {
@@ -70,8 +62,8 @@ pub struct Route {
     pub keepalive: Option<TcpKeepalive>,
     /// How long socket, TLS and login may take together.
     pub connect_timeout: Duration,
-    /// Passwords by role.
-    pub passwords: BTreeMap<Arc<str>, Secret<String>>,
+    /// What to log in with.
+    pub secrets: Secrets,
 }
 
 /// Opens connections to one backend.
@@ -112,11 +104,7 @@ impl Connector {
         stream.write_all_buf(&mut out).await.map_err(BackendError::Lost)?;
         stream.flush().await.map_err(BackendError::Lost)?;
 
-        let secret = route
-            .passwords
-            .get(&key.user)
-            .cloned()
-            .map(BackendSecret::Password);
+        let secret = route.secrets.of(&key.user).await?;
         let mut login = BackendLogin::new(&key.user, secret.as_ref(), stream.link());
         let mut received = BytesMut::with_capacity(8 * 1024);
         let mut reported = BTreeMap::new();

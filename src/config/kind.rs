@@ -106,7 +106,9 @@ impl fmt::Display for Kind {
             Self::Texts => f.write_str("a list of texts such as [\"dev\"]"),
             Self::Networks => f.write_str("a list of networks such as [\"10.0.0.0/8\", \"::1\"]"),
             Self::Pem => f.write_str("the path of a PEM file"),
-            Self::Secret => f.write_str("{ file = \"…\" } or { env = \"…\" }"),
+            Self::Secret => {
+                f.write_str("{ file = \"…\" }, { env = \"…\" } or { command = \"…\", refresh = \"10min\" }")
+            }
             Self::Password => {
                 f.write_str("a SCRAM verifier, an MD5 hash, a digest, { file = \"…\" } or { env = \"…\" }")
             }

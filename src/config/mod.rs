@@ -30,7 +30,7 @@ pub use environment::{Environment, RealEnvironment};
 pub use mistake::Mistake;
 pub use network::{Network, NetworkError, Networks};
 pub use password::Password;
-pub use secrets::Pem;
+pub use secrets::{LoginPassword, PasswordCommand, Pem};
 pub use sections::{
     Backend, BackendKind, Cache, CacheWhat, Config, Control, Http, Listen, ListenTls, Log, LogFormat,
     LogLevel, Login, Quota, TcpKeepalive, Team, TlsMode, User,

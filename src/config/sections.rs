@@ -12,8 +12,8 @@ use super::kind::Kind;
 use super::network::Networks;
 use super::password::Password;
 use super::schema::{choice, section};
-use super::secrets::Pem;
-use crate::types::{BackendName, ByteSize, DatabaseName, Secret, TeamName, UserName};
+use super::secrets::{LoginPassword, Pem};
+use crate::types::{BackendName, ByteSize, DatabaseName, TeamName, UserName};
 
 /// One second, minute, hour, day in the unit of a range of durations.
 const SECOND: u64 = 1_000;
@@ -206,21 +206,30 @@ section! {
     pub struct Control {
         /// The role's name at the backend.
         pub user: String => required("tollgate"), restart(), elsewhere(&["role", "username", "name"]);
-        /// The role's password.
-        pub password: Option<Secret<String>> =>
+        /// The role's password; of a command the line that it prints, as for `login` of a team.
+        pub password: Option<LoginPassword> =>
             absent("none: the server trusts the connection", "{ file = \"control.secret\" }"), shown(), restart();
     }
 }
 
 section! {
     /// A login at a backend.
-    pub struct Login {
+    pub struct Login checked by checks::login {
         /// The role's name at the backend.
-        pub user: String => required("growth"), reload(NEW_CONNECTIONS), elsewhere(&["role", "username", "name"]);
-        /// The role's password.
-        pub password: Option<Secret<String>> =>
+        pub user: Option<String> => absent("that of each user, with `as_user`", "growth"), shown(),
+            reload(NEW_CONNECTIONS), elsewhere(&["role", "username", "name"]);
+        /// The role's password. Of a `command` it is the line that it prints: it is run when the gateway starts, and
+        /// again whenever `refresh` (10min) is over; while it fails, the password before stays in use. There is no
+        /// shell: the command is a list of words, or a text that is cut at spaces, where quotation marks and
+        /// backslashes keep a word together.
+        pub password: Option<LoginPassword> =>
             absent("none: the server trusts the connection", "{ env = \"GROWTH_PASSWORD\" }"), shown(),
             reload(NEW_CONNECTIONS);
+        /// Whether each user logs in at the backend under its own name, with what its login at the gateway shows. Its
+        /// `password` must be what the backend stores of it (the same SCRAM verifier, hash or digest), or the password
+        /// itself. Nothing is shared between users then, neither connections nor answers.
+        pub as_user: bool => default("false"), reload(NEW_CONNECTIONS),
+            elsewhere(&["passthrough_auth", "auth_passthrough", "pass_through"]);
     }
 }
 

@@ -12,8 +12,8 @@ use crate::backend::{BackendError, ServerKey};
 use crate::config;
 use crate::error::SqlState;
 use crate::pipeline::{
-    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, Team, changes_reading,
-    keepalive,
+    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, Team, TeamLogin,
+    changes_reading, keepalive,
 };
 use crate::pool::CheckoutError;
 use crate::session::{Settings, StartupRequest};
@@ -123,7 +123,7 @@ impl Frontend {
         if self.draining.load(Ordering::Relaxed) {
             return Err(LoginError::Draining);
         }
-        let proven = door
+        let mut proven = door
             .authenticate(request, &self.gateway, &self.attempts, address)
             .await?;
         let realm = self.gateway.realm();
@@ -148,10 +148,15 @@ impl Frontend {
         let place = (team.backend.name.clone(), name.clone());
         let database = realm.databases.get(&place).map(Arc::clone);
         let database = database.ok_or_else(|| LoginError::NoDatabase(request.database.clone()))?;
+        if team.login == TeamLogin::AsUser
+            && let Some(secret) = proven.secret.take()
+        {
+            realm.learnt.note(&request.user, secret);
+        }
         let key = ServerKey {
             backend: team.backend.name.clone(),
             database: name,
-            user: Arc::clone(&team.login),
+            user: team.login.role(&request.user),
         };
         let greeting = self.greeting(&key, &team, &request.settings).await?;
         let reads_differently = greeting
@@ -198,11 +203,11 @@ impl Frontend {
         let patience = backend.checkout_timeout();
         let checkout = backend.pool.checkout(key, patience).await;
         let mut lease = checkout.map_err(|error| match error {
-            CheckoutError::Timeout(patience) => ServeError::Busy {
+            CheckoutError::Timeout(patience) => LoginError::from(ServeError::Busy {
                 backend: backend.name.clone(),
                 patience,
-            },
-            CheckoutError::Connect(error) => ServeError::Unavailable(error),
+            }),
+            CheckoutError::Connect(error) => refused_login(error, &team.login),
         })?;
         lease.restore(&settings).await.map_err(refused_setting)?;
         let greeting = Arc::new(Greeting {
@@ -310,9 +315,24 @@ impl Frontend {
             tls,
             outcome: error.outcome(),
             sqlstate: Some(error.sqlstate()),
+            error,
         }
         .emit(&self.gateway.metrics);
     }
+}
+
+/// What the backend says to a user who logs in there as itself is for that user; what it says to the gateway's own login
+/// is not, beyond that it is not to be had.
+fn refused_login(error: BackendError, login: &TeamLogin) -> LoginError {
+    if let (BackendError::Refused { code, message }, TeamLogin::AsUser) = (&error, login)
+        && let Some(code) = SqlState::of_login(code)
+    {
+        return LoginError::Refused {
+            code,
+            message: message.clone(),
+        };
+    }
+    ServeError::Unavailable(error).into()
 }
 
 /// A setting of the start-up packet that the backend does not take is refused in the backend's own words.
@@ -320,7 +340,7 @@ fn refused_setting(error: BackendError) -> LoginError {
     if let BackendError::Refused { code, message } = &error
         && let Some(code) = SqlState::of_setting(code)
     {
-        return LoginError::Setting {
+        return LoginError::Refused {
             code,
             message: message.clone(),
         };

@@ -42,8 +42,9 @@ pub(super) enum LoginError {
     NoTeam(String),
     #[error("permission denied for database \"tollgate\"")]
     NotAdmin,
+    /// By the backend, in its own words.
     #[error("{message}")]
-    Setting { code: SqlState, message: String },
+    Refused { code: SqlState, message: String },
     #[error(transparent)]
     Backend(#[from] crate::pipeline::ServeError),
     /// The client is gone; there is nobody to tell.
@@ -67,7 +68,7 @@ impl ClientError for LoginError {
             Self::Draining => SqlState::CANNOT_CONNECT_NOW,
             Self::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             Self::NotAdmin => SqlState::INSUFFICIENT_PRIVILEGE,
-            Self::Setting { code, .. } => *code,
+            Self::Refused { code, .. } => *code,
             Self::Backend(error) => error.sqlstate(),
         }
     }
@@ -96,7 +97,7 @@ impl ClientError for LoginError {
             | Self::NoDatabase(_)
             | Self::NoTeam(_)
             | Self::NotAdmin
-            | Self::Setting { .. }
+            | Self::Refused { .. }
             | Self::Gone(_) => None,
         }
     }
@@ -124,7 +125,7 @@ impl ClientError for LoginError {
             | Self::Timeout
             | Self::Draining
             | Self::NoDatabase(_)
-            | Self::Setting { .. }
+            | Self::Refused { .. }
             | Self::Gone(_) => None,
         }
     }
@@ -155,7 +156,7 @@ impl LoginError {
             | Self::Address { .. }
             | Self::NoDatabase(_)
             | Self::NoTeam(_)
-            | Self::Setting { .. }
+            | Self::Refused { .. }
             | Self::NotAdmin => LoginOutcome::NotAllowed,
             Self::AddressBarred(_) | Self::UserBarred { .. } => LoginOutcome::Barred,
             Self::Full(_) => LoginOutcome::Limit,

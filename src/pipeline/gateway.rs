@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::realm::{
-    Database, GatewayError, Realm, build, cache_limits, keepalive, passwords, pool_limits, quota_limits,
+    Database, GatewayError, Realm, build, cache_limits, keepalive, pool_limits, quota_limits,
 };
+use super::secrets::secrets;
 use super::sessions::Sessions;
 use crate::backend::{Route, ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
@@ -213,7 +214,7 @@ impl Gateway {
                 backend.pool.connector().set_route(Route {
                     keepalive: keepalive(&config.tcp_keepalive),
                     connect_timeout: config.connect_timeout,
-                    passwords: passwords(&realm.config, name),
+                    secrets: secrets(&realm.config, name, &route.secrets, &realm.learnt),
                     ..(*route).clone()
                 });
             }

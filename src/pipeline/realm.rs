@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use socket2::TcpKeepalive;
 
 use super::listen_tls::server_config;
+use super::secrets::{control_password, logs_in_as_itself, secrets};
 use crate::auth::{Credential, CredentialForm, DigestKey};
 use crate::backend::catalog::{
-    CatalogAddress, CatalogError, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
+    CatalogAddress, CatalogError, CatalogPassword, CatalogSettings, CatalogSource, CatalogWatch,
+    WatchSettings,
 };
-use crate::backend::{Connector, Route, Servers, client_config};
+use crate::backend::{Connector, Learnt, Route, Secrets, Servers, client_config};
 use crate::cache::{CacheLimits, Tags};
 use crate::config::{self, Address, BackendKind, Config, Password, TlsMode};
 use crate::pool::{Limits, Pool};
 use crate::quota::{Quota, QuotaLimits};
 use crate::telemetry::{BackendMetrics, Metrics, TeamMetrics};
-use crate::types::{BackendName, DatabaseName, Secret, TeamName, UserName};
+use crate::types::{BackendName, DatabaseName, TeamName, UserName};
 
 /// How long one query for the catalog may take.
 const CATALOG_QUERY: Duration = Duration::from_secs(30);
@@ -93,6 +95,25 @@ impl Backend {
     }
 }
 
+/// Whom a team's users log in as at the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TeamLogin {
+    /// All as one role.
+    Role(Arc<str>),
+    /// Each as itself.
+    AsUser,
+}
+
+impl TeamLogin {
+    /// The role of `user`.
+    pub fn role(&self, user: &str) -> Arc<str> {
+        match self {
+            Self::Role(role) => Arc::clone(role),
+            Self::AsUser => user.into(),
+        }
+    }
+}
+
 /// A team.
 pub struct Team {
     /// Its name.
@@ -100,7 +121,7 @@ pub struct Team {
     /// The backend its queries go to.
     pub backend: Arc<Backend>,
     /// Whom they log in as there.
-    pub login: Arc<str>,
+    pub login: TeamLogin,
     /// What it may use.
     pub quota: Arc<Quota>,
     /// Its counters.
@@ -129,6 +150,8 @@ pub struct Realm {
     pub teams: BTreeMap<TeamName, Arc<Team>>,
     /// Users by name.
     pub users: BTreeMap<UserName, Member>,
+    /// What users' own logins showed, where their team logs in as they are.
+    pub learnt: Arc<Learnt>,
     /// TLS for clients, unless there is none.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -174,6 +197,7 @@ pub(super) fn build(
     metrics: &Metrics,
     servers: &Arc<Servers>,
 ) -> Result<Realm, GatewayError> {
+    let learnt = old.map_or_else(Arc::default, |old| Arc::clone(&old.learnt));
     let mut backends = BTreeMap::new();
     let mut databases = BTreeMap::new();
     let mut shared: BTreeMap<(String, DatabaseName), Arc<Database>> = BTreeMap::new();
@@ -181,8 +205,10 @@ pub(super) fn build(
         let known = old.and_then(|old| old.backends.get(name)).map(Arc::clone);
         let backend = match known {
             Some(backend) => backend,
-            None => Arc::new(new_backend(name, settings, &config, metrics, servers)?),
+            None => Arc::new(new_backend(name, settings, &config, metrics, servers, &learnt)?),
         };
+        // one run for all databases
+        let mut control = None;
         for database in &settings.databases {
             let key = (name.clone(), database.clone());
             let known = old.and_then(|old| old.databases.get(&key)).map(Arc::clone);
@@ -191,7 +217,10 @@ pub(super) fn build(
             let place = (settings.address.to_string(), database.clone());
             let database = match known.or_else(|| shared.get(&place).map(Arc::clone)) {
                 Some(database) => database,
-                None => Arc::new(new_database(name, database, settings, tags)?),
+                None => {
+                    let control = control.get_or_insert_with(|| control_password(name, settings));
+                    Arc::new(new_database(name, database, settings, control.clone(), tags)?)
+                }
             };
             shared.insert(place, Arc::clone(&database));
             databases.insert(key, database);
@@ -208,7 +237,10 @@ pub(super) fn build(
         let team = Team {
             name: name.clone(),
             backend: Arc::clone(backend),
-            login: settings.login.user.as_str().into(),
+            login: match &settings.login.user {
+                Some(role) if !settings.login.as_user => TeamLogin::Role(role.as_str().into()),
+                Some(_) | None => TeamLogin::AsUser,
+            },
             quota: known.map_or_else(
                 || Arc::new(Quota::new(name.clone(), quota_limits(&settings.quota), now)),
                 |team| Arc::clone(&team.quota),
@@ -252,12 +284,19 @@ pub(super) fn build(
         .map(|tls| server_config(tls.certificate.text.expose(), tls.key.text.expose()))
         .transpose()
         .map_err(GatewayError::ListenTls)?;
+    if let Some(old) = old {
+        learnt.retain(|user| {
+            let kept = logs_in_as_itself(&config, user);
+            kept.is_some() && kept == logs_in_as_itself(&old.config, user)
+        });
+    }
     Ok(Realm {
         config,
         backends,
         databases,
         teams,
         users,
+        learnt,
         tls,
     })
 }
@@ -268,13 +307,14 @@ fn new_backend(
     config: &Config,
     metrics: &Metrics,
     servers: &Arc<Servers>,
+    learnt: &Arc<Learnt>,
 ) -> Result<Backend, GatewayError> {
     let route = Route {
         address: settings.address.clone(),
         tls: tls(name, settings)?,
         keepalive: keepalive(&settings.tcp_keepalive),
         connect_timeout: settings.connect_timeout,
-        passwords: passwords(config, name),
+        secrets: secrets(config, name, &Secrets::default(), learnt),
     };
     let backend = Backend {
         name: name.clone(),
@@ -292,6 +332,7 @@ fn new_database(
     backend: &BackendName,
     name: &DatabaseName,
     settings: &config::Backend,
+    control: Option<CatalogPassword>,
     tags: &Arc<Tags>,
 ) -> Result<Database, GatewayError> {
     let address = match &settings.address {
@@ -308,7 +349,7 @@ fn new_database(
         address,
         database: name.clone(),
         user: settings.control.user.clone(),
-        password: settings.control.password.clone(),
+        password: control,
         connect_timeout: settings.connect_timeout,
         query_timeout: CATALOG_QUERY,
     };
@@ -360,13 +401,6 @@ pub fn keepalive(settings: &config::TcpKeepalive) -> Option<TcpKeepalive> {
             .with_interval(settings.interval)
             .with_retries(settings.probes)
     })
-}
-
-pub(super) fn passwords(config: &Config, backend: &BackendName) -> BTreeMap<Arc<str>, Secret<String>> {
-    let teams = config.teams.values().filter(|team| team.backend == *backend);
-    teams
-        .filter_map(|team| Some((Arc::from(team.login.user.as_str()), team.login.password.clone()?)))
-        .collect()
 }
 
 pub(super) fn pool_limits(settings: &config::Backend) -> Limits {

@@ -13,6 +13,7 @@ mod support;
 mod script;
 mod stage;
 
+mod backend_login;
 mod cache;
 mod cancel;
 mod console;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use gateway::{
     BackendConnected, BackendLost, BackendUnreachable, ConfigRejected, ConfigReloaded, Draining, Listening,
+    PasswordCommandFailed, PasswordRenewed,
 };
 pub use request::{QuotaRefused, RequestEnd, RequestFinished};
 pub use session::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use crate::error::SqlState;
+use super::causes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::vocabulary::{ErrorSource, LoginOutcome};
 use crate::types::{SessionId, UserName};
@@ -89,6 +90,8 @@ pub struct LoginRefused<'a> {
     pub outcome: LoginOutcome,
     /// The error it was told, if it was told one.
     pub sqlstate: Option<SqlState>,
+    /// The same with its causes, which it was not told.
+    pub error: &'a (dyn std::error::Error + 'static),
 }
 
 impl LoginRefused<'_> {
@@ -101,6 +104,7 @@ impl LoginRefused<'_> {
             tls,
             outcome,
             sqlstate,
+            error,
         } = self;
         metrics.login(*outcome);
         if let Some(sqlstate) = sqlstate {
@@ -118,7 +122,14 @@ impl LoginRefused<'_> {
         }
         let sqlstate = sqlstate.map(SqlState::as_str);
         info!(
-            %address, user, database, tls, outcome = outcome.as_str(), sqlstate, "login refused"
+            %address,
+            user,
+            database,
+            tls,
+            outcome = outcome.as_str(),
+            sqlstate,
+            error = causes(*error),
+            "login refused"
         );
     }
 }

@@ -156,6 +156,7 @@ fn each_event_is_one_line_with_its_level() {
                     tls: false,
                     outcome,
                     sqlstate,
+                    error: &error,
                 }
                 .emit(&metrics);
             }),
