@@ -229,8 +229,8 @@ fn answer(tag: u8, parts: &[&[u8]], out: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::ScramKey;
     use super::*;
+    use crate::auth::keys::ScramKey;
     use crate::types::Secret;
 
     const MD5: &[u8] = b"R\0\0\0\x0c\0\0\0\x05abcd";

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
+use x509_cert::der::Decode;
 use x509_cert::der::asn1::{BmpString, PrintableStringRef, TeletexStringRef, Utf8StringRef};
 use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
 use x509_cert::der::oid::db::rfc5912::{
@@ -9,7 +10,6 @@ use x509_cert::der::oid::db::rfc5912::{
     SHA_1_WITH_RSA_ENCRYPTION, SHA_224_WITH_RSA_ENCRYPTION, SHA_256_WITH_RSA_ENCRYPTION,
     SHA_384_WITH_RSA_ENCRYPTION, SHA_512_WITH_RSA_ENCRYPTION,
 };
-use x509_cert::der::{Decode, Tag, Tagged};
 
 /// The hash of the certificate `der` that binds a login to its TLS connection, by the rule of RFC 5929, section 4.1: with
 /// the hash function of the certificate's signature, SHA-256 in place of MD5 and SHA-1. `None` where the signature has no
@@ -41,28 +41,22 @@ pub fn common_name(der: &[u8]) -> Option<String> {
     let (name, None) = (names.next()?, names.next()) else {
         return None;
     };
-    let text = match name.value.tag() {
-        Tag::Utf8String => name
-            .value
-            .decode_as::<Utf8StringRef<'_>>()
-            .ok()?
-            .as_str()
-            .to_owned(),
-        Tag::PrintableString => name
-            .value
-            .decode_as::<PrintableStringRef<'_>>()
-            .ok()?
-            .as_str()
-            .to_owned(),
-        Tag::TeletexString => name
-            .value
-            .decode_as::<TeletexStringRef<'_>>()
-            .ok()?
-            .as_str()
-            .to_owned(),
-        Tag::BmpString => name.value.decode_as::<BmpString>().ok()?.to_string(),
-        _ => return None,
-    };
+    let value = &name.value;
+    let text = value
+        .decode_as::<Utf8StringRef<'_>>()
+        .map(|text| text.as_str().to_owned())
+        .or_else(|_| {
+            value
+                .decode_as::<PrintableStringRef<'_>>()
+                .map(|text| text.as_str().to_owned())
+        })
+        .or_else(|_| {
+            value
+                .decode_as::<TeletexStringRef<'_>>()
+                .map(|text| text.as_str().to_owned())
+        })
+        .or_else(|_| value.decode_as::<BmpString>().map(|text| text.to_string()))
+        .ok()?;
     (!text.is_empty() && !text.contains('\0')).then_some(text)
 }
 

@@ -261,17 +261,18 @@ fn proven(
 }
 
 fn scram_error(error: ScramError, user: &str) -> AuthError {
-    match error {
-        ScramError::Proof => AuthError::WrongPassword(user.to_owned()),
-        other => AuthError::Protocol(other.to_string()),
+    if error == ScramError::Proof {
+        AuthError::WrongPassword(user.to_owned())
+    } else {
+        AuthError::Protocol(error.to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::backend::{BackendLogin, Link};
-    use super::super::keys::{DigestKey, ScramKey};
     use super::*;
+    use crate::auth::backend::{BackendLogin, Link};
+    use crate::auth::keys::{DigestKey, ScramKey};
     use crate::types::Secret;
 
     fn frame(body: &[u8]) -> Vec<u8> {

@@ -189,7 +189,7 @@ impl Client {
         offered: &[&[u8]],
         binding: Option<Vec<u8>>,
     ) -> Result<(Self, &'static str, String), ScramError> {
-        let has = |mechanism: &str| offered.iter().any(|name| *name == mechanism.as_bytes());
+        let has = |mechanism: &str| offered.contains(&mechanism.as_bytes());
         let (mechanism, header, binding) = match binding {
             Some(hash) if has(PLUS) => (PLUS, "p=tls-server-end-point,,", Some(hash)),
             // says so, that somebody between who took the better mechanism off the list is found out

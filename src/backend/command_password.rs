@@ -188,7 +188,7 @@ mod tests {
     fn command(script: &str) -> PasswordCommand {
         PasswordCommand {
             words: ["sh", "-c", script].map(str::to_owned).to_vec(),
-            refresh: Duration::from_secs(600),
+            refresh: Duration::from_mins(10),
         }
     }
 
@@ -215,17 +215,16 @@ mod tests {
             ("exec /nonexistent/geheim-command", None),
         ] {
             let outcome = outcome(script, Duration::from_mins(1)).await;
-            match expected {
-                Some(password) => assert_eq!(outcome.as_deref(), Ok(password), "{script}"),
-                None => {
-                    let error = outcome.unwrap_err().to_string();
-                    assert!(!error.contains("geheim"), "{script}: {error}");
-                }
+            if let Some(password) = expected {
+                assert_eq!(outcome.as_deref(), Ok(password), "{script}");
+            } else {
+                let error = outcome.unwrap_err().to_string();
+                assert!(!error.contains("geheim"), "{script}: {error}");
             }
         }
         let missing = PasswordCommand {
             words: vec!["/nonexistent".to_owned()],
-            refresh: Duration::from_secs(600),
+            refresh: Duration::from_mins(10),
         };
         assert!(matches!(
             run(&missing, PATIENCE).await,

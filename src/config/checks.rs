@@ -27,6 +27,9 @@ pub(super) fn listen(listen: &Listen, table: &Table<'_>, reader: &mut Reader<'_>
 
 pub(super) fn listen_tls(tls: &ListenTls, table: &Table<'_>, reader: &mut Reader<'_>) {
     certificates(tls.certificate.text.expose(), "certificate", table, reader);
+    if let Some(authorities) = &tls.client_ca {
+        certificates(authorities.text.expose(), "client_ca", table, reader);
+    }
     let key = tls.key.text.expose();
     if key.contains("ENCRYPTED") {
         let hint = "decrypt it, and let only the gateway's user read it";
@@ -137,6 +140,10 @@ pub(super) fn quota(_: &Quota, table: &Table<'_>, reader: &mut Reader<'_>) {
 }
 
 pub(super) fn user(user: &User, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if !table.has("password") && !table.has("certificate") {
+        let hint = "write password = { env = \"ANA_PASSWORD\" }";
+        table.note(reader, "password", "is missing", hint);
+    }
     if user.team.is_none() && !user.admin && table.sound(reader, &["team", "admin"]) {
         let hint = "write team = \"…\", or admin = true for somebody who only uses the console";
         table.note(reader, "team", "is missing", hint);
@@ -176,6 +183,22 @@ pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>)
     }
 
     unprotected_passwords(config, table, reader);
+    let asked = config
+        .listen
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_ca.is_some());
+    for (name, user) in &config.users {
+        if user.certificate.is_some() && !asked && !reader.mistaken("listen.tls.client_ca") {
+            let path = super::reader::join(&table.path_of("user"), name.as_str());
+            let hint = "add client_ca to [listen.tls]";
+            reader.note(
+                &format!("{path}.certificate"),
+                "no client is asked for a certificate",
+                Some(hint.to_owned()),
+            );
+        }
+    }
     let mut logins = std::collections::BTreeMap::new();
     for (name, team) in &config.teams {
         let path = format!("{}.{name}", table.path_of("team"));
@@ -212,6 +235,18 @@ pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>)
         let Some(team) = team.filter(|team| team.login.as_user) else {
             continue;
         };
+        if user.password.is_none() && user.certificate.is_some() {
+            let path = format!(
+                "{}.team",
+                super::reader::join(&table.path_of("user"), name.as_str())
+            );
+            let message = "logs in at the backend as itself, which takes a password";
+            reader.note(
+                &path,
+                message,
+                Some("add a password, or choose another team".to_owned()),
+            );
+        }
         // the same role is the same connections
         let key = (&team.backend, name.as_str());
         if let Some((_, other, _)) = logins.get(&key).and_then(|teams| teams.first()) {

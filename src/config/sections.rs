@@ -99,6 +99,10 @@ section! {
             elsewhere(&["client_tls_key_file", "ssl_key_file", "private_key"]);
         /// Whether a client without TLS is refused.
         pub required: bool => default("false"), reload(NEW_CONNECTIONS);
+        /// The certificates of the authorities that sign those of clients. Clients are asked for one then; one that is
+        /// shown must be right, and users with `certificate` must show theirs.
+        pub client_ca: Option<Pem> => absent("clients are asked for no certificate", "clients.crt"),
+            reload(NEW_CONNECTIONS), elsewhere(&["client_tls_ca_file", "ssl_ca_file", "clientcert"]);
     }
 }
 
@@ -282,12 +286,21 @@ section! {
 }
 
 section! {
+    /// The certificate that a user shows when it connects with TLS; `client_ca` of `[listen.tls]` says who signs it.
+    pub struct UserCertificate {
+        /// Its common name.
+        pub cn: String => required("ana"), reload(NEW_LOGINS), elsewhere(&["common_name", "name"]);
+    }
+}
+
+section! {
     /// A user: somebody, or some program, that logs in at the gateway. NAME is the name of the login.
     pub struct User checked by checks::user {
         /// What the client's password is checked against: in this file a SCRAM verifier, which `tollgate password`
         /// makes, PostgreSQL's MD5 hash, or Redshift's digest `sha256|hash|salt`; in a file or a variable also the
         /// password itself. Amazon's drivers can use a SCRAM verifier, and the others a digest, only over TLS.
-        pub password: Password => required("{ env = \"ANA_PASSWORD\" }"), reload(NEW_LOGINS), elsewhere(&["auth"]);
+        pub password: Option<Password> => absent("none, with `certificate`", "{ env = \"ANA_PASSWORD\" }"), shown(),
+            reload(NEW_LOGINS), elsewhere(&["auth"]);
         /// The team that the user's queries belong to.
         pub team: Option<TeamName> => absent("none, which only an admin may have", "growth"), shown(),
             reload(NEW_LOGINS), elsewhere(&["group"]);
@@ -296,6 +309,9 @@ section! {
         /// The networks from which the user may log in; an address alone is a network of one.
         pub allow: Option<Networks> => absent("from everywhere", "[\"10.0.0.0/8\", \"::1\"]"), reload(NEW_LOGINS),
             elsewhere(&["hba", "allowed_networks", "cidr"]);
+        /// The certificate that the user must show. Without a `password` it is enough; with one both are needed.
+        pub certificate: Option<UserCertificate> => absent("none is needed", "{ cn = \"ana\" }"),
+            elsewhere(&["cert", "clientcert"]);
     }
 }
 

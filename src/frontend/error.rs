@@ -22,6 +22,10 @@ pub(super) enum LoginError {
     Auth(#[from] AuthError),
     #[error("received unencrypted data after SSL request")]
     PlaintextAfterSslRequest,
+    #[error("received direct TLS connection request without ALPN protocol negotiation extension")]
+    NoAlpn,
+    #[error("certificate authentication failed for user \"{0}\"")]
+    Certificate(String),
     #[error("connection requires TLS")]
     TlsRequired,
     #[error("too many failed logins from this address")]
@@ -55,10 +59,13 @@ pub(super) enum LoginError {
 impl ClientError for LoginError {
     fn sqlstate(&self) -> SqlState {
         match self {
-            Self::Wire(_) | Self::PlaintextAfterSslRequest | Self::Gone(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::Wire(_) | Self::PlaintextAfterSslRequest | Self::NoAlpn | Self::Gone(_) => {
+                SqlState::PROTOCOL_VIOLATION
+            }
             Self::Startup(error) => error.sqlstate(),
             Self::Auth(error) => error.sqlstate(),
             Self::TlsRequired
+            | Self::Certificate(_)
             | Self::NoTeam(_)
             | Self::AddressBarred(_)
             | Self::UserBarred { .. }
@@ -88,6 +95,8 @@ impl ClientError for LoginError {
             Self::Wire(_)
             | Self::Startup(_)
             | Self::Auth(_)
+            | Self::NoAlpn
+            | Self::Certificate(_)
             | Self::TlsRequired
             | Self::AddressBarred(_)
             | Self::UserBarred { .. }
@@ -107,6 +116,9 @@ impl ClientError for LoginError {
             Self::Startup(error) => error.hint(),
             Self::Auth(error) => error.hint(),
             Self::Backend(error) => error.hint(),
+            Self::Certificate(_) => Some(
+                "Connect with TLS and the certificate that the gateway's configuration names for this user.".to_owned(),
+            ),
             Self::TlsRequired => Some("Connect with sslmode=require or stronger.".to_owned()),
             Self::NoTeam(_) => Some("An administrator's console is the database \"tollgate\".".to_owned()),
             Self::AddressBarred(wait) | Self::UserBarred { wait, .. } => {
@@ -122,6 +134,7 @@ impl ClientError for LoginError {
             Self::Full(_) => Some("Close connections that are not used, or share them in a pool.".to_owned()),
             Self::Wire(_)
             | Self::PlaintextAfterSslRequest
+            | Self::NoAlpn
             | Self::Timeout
             | Self::Draining
             | Self::NoDatabase(_)
@@ -146,13 +159,16 @@ impl LoginError {
     /// What to count it as.
     pub(super) fn outcome(&self) -> LoginOutcome {
         match self {
-            Self::Wire(_) | Self::Startup(_) | Self::PlaintextAfterSslRequest | Self::Gone(_) => {
-                LoginOutcome::Protocol
-            }
+            Self::Wire(_)
+            | Self::Startup(_)
+            | Self::PlaintextAfterSslRequest
+            | Self::NoAlpn
+            | Self::Gone(_) => LoginOutcome::Protocol,
             Self::Auth(AuthError::WrongPassword(_)) => LoginOutcome::WrongPassword,
             Self::Auth(AuthError::Protocol(_)) => LoginOutcome::Protocol,
             Self::Auth(AuthError::NeedsTls(_))
             | Self::TlsRequired
+            | Self::Certificate(_)
             | Self::Address { .. }
             | Self::NoDatabase(_)
             | Self::NoTeam(_)

@@ -12,8 +12,8 @@ use tokio_rustls::TlsAcceptor;
 use super::attempts::{Allowance, Attempts};
 use super::error::LoginError;
 use super::stream::ClientStream;
-use crate::auth::{AuthError, Client, Exchange, Progress, Proven, method};
-use crate::pipeline::{Gateway, Realm};
+use crate::auth::{AuthError, Client, Exchange, Progress, Proven, common_name, method};
+use crate::pipeline::{ALPN, Gateway, ListenTls, Realm};
 use crate::session::StartupRequest;
 use crate::wire::{self, CancelKey, Initial, WireError};
 
@@ -28,11 +28,26 @@ pub(super) enum Opening {
     Startup(StartupRequest),
 }
 
+/// What a client's certificate says about the user that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientCertificate {
+    /// The user needs none.
+    Unneeded,
+    /// It is that user's.
+    Right,
+    /// It is somebody else's.
+    Wrong,
+    /// None was shown.
+    Missing,
+}
+
 /// A client that is logging in.
 pub(super) struct Door {
     pub(super) stream: ClientStream,
     pub(super) inbox: BytesMut,
     pub(super) outbox: BytesMut,
+    /// What the TLS handshake was made with.
+    tls: Option<Arc<ListenTls>>,
 }
 
 impl Door {
@@ -42,6 +57,7 @@ impl Door {
             stream: ClientStream::Plain(stream),
             inbox: BytesMut::with_capacity(1024),
             outbox: BytesMut::new(),
+            tls: None,
         }
     }
 
@@ -61,6 +77,18 @@ impl Door {
     /// Up to and with the start-up packet. Each kind of encryption may be asked for once.
     pub(super) async fn open(mut self, realm: &Realm) -> Result<(Self, Opening), (Self, LoginError)> {
         let (mut asked_tls, mut asked_gss) = (false, false);
+        match self.begins_with_tls().await {
+            Ok(true) if realm.tls.is_some() => {
+                asked_tls = true;
+                self = self.shake_hands(realm).await?;
+                if !self.stream.agreed_on(ALPN) {
+                    return Err((self, LoginError::NoAlpn));
+                }
+            }
+            // without TLS it is a start-up packet of a length that none has
+            Ok(_) => {}
+            Err(error) => return Err((self, error)),
+        }
         loop {
             let (packet, len) = match wire::initial(&self.inbox) {
                 Ok(Some(packet)) => packet,
@@ -107,14 +135,25 @@ impl Door {
         }
     }
 
+    /// Whether the client does not ask for TLS but begins with it (`sslnegotiation=direct`). A start-up packet begins with
+    /// its length, which is short enough for a first byte of 0.
+    async fn begins_with_tls(&self) -> Result<bool, LoginError> {
+        const HANDSHAKE: u8 = 0x16;
+        let mut first = [0];
+        match &self.stream {
+            ClientStream::Plain(stream) => Ok(stream.peek(&mut first).await? == 1 && first == [HANDSHAKE]),
+            ClientStream::Tls(_) => Ok(false),
+        }
+    }
+
     async fn answer_tls(mut self, realm: &Realm) -> Result<Self, (Self, LoginError)> {
-        let (Some(tls), false) = (&realm.tls, self.stream.tls()) else {
+        if realm.tls.is_none() || self.stream.tls() {
             self.outbox.extend_from_slice(b"N");
             return match self.flush().await {
                 Ok(()) => Ok(self),
                 Err(error) => Err((self, error.into())),
             };
-        };
+        }
         // what came with the request in clear must not be taken for what TLS protects (CVE-2021-23214)
         if !self.inbox.is_empty() {
             return Err((self, LoginError::PlaintextAfterSslRequest));
@@ -123,36 +162,42 @@ impl Door {
         if let Err(error) = self.flush().await {
             return Err((self, error.into()));
         }
+        self.shake_hands(realm).await
+    }
+
+    /// The TLS handshake; nothing where there is no TLS, or where there is TLS already.
+    async fn shake_hands(self, realm: &Realm) -> Result<Self, (Self, LoginError)> {
         let Self {
             stream,
             inbox,
             outbox,
+            tls: before,
         } = self;
-        let stream = match stream {
-            ClientStream::Plain(stream) => stream,
-            ClientStream::Tls(_) => {
+        let (stream, tls) = match (stream, &realm.tls) {
+            (ClientStream::Plain(stream), Some(tls)) => (stream, Arc::clone(tls)),
+            (stream, _) => {
                 return Ok(Self {
                     stream,
                     inbox,
                     outbox,
+                    tls: before,
                 });
             }
         };
-        match TlsAcceptor::from(Arc::clone(tls))
-            .accept(stream)
-            .into_fallible()
-            .await
-        {
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+        match acceptor.accept(stream).into_fallible().await {
             Ok(stream) => Ok(Self {
                 stream: ClientStream::Tls(Box::new(stream)),
                 inbox,
                 outbox,
+                tls: Some(tls),
             }),
             Err((error, stream)) => Err((
                 Self {
                     stream: ClientStream::Plain(stream),
                     inbox,
                     outbox,
+                    tls: before,
                 },
                 LoginError::Gone(error),
             )),
@@ -181,12 +226,33 @@ impl Door {
         if let Some(options) = &request.negotiate {
             wire::negotiate_protocol_version(request.minor, options.clone(), &mut self.outbox);
         }
+        // who may not come from there anyway must not be able to lock the user out
+        let charged = realm.allows(user, address).then_some(user);
+        let has_password = realm
+            .users
+            .get(user)
+            .is_none_or(|member| member.credential.is_some());
         let credential = realm.credential(user);
         let client = Client {
             amazon_driver: request.amazon_driver,
             tls: self.stream.tls(),
-            binding: None,
+            binding: self.tls.as_ref().and_then(|tls| tls.end_point.clone()),
         };
+        let certificate = self.certificate(&realm, user);
+        match certificate {
+            ClientCertificate::Right if !has_password => {
+                return Ok(Proven {
+                    method: "certificate",
+                    secret: None,
+                });
+            }
+            // who shows one that the authorities signed learns more than a stranger
+            ClientCertificate::Wrong => {
+                attempts.failed(address, charged, allowance, Instant::now());
+                return Err(LoginError::Certificate(user.to_owned()));
+            }
+            ClientCertificate::Unneeded | ClientCertificate::Right | ClientCertificate::Missing => {}
+        }
         let method = method(credential.form(), &client, user)?;
         let mut exchange = Exchange::begin(user, credential, method, client.binding, &mut self.outbox);
         loop {
@@ -198,16 +264,30 @@ impl Door {
             }
             match exchange.next(&frame, &mut self.outbox) {
                 Ok(Progress::Goes(next)) => exchange = *next,
+                Ok(Progress::Done(_)) if certificate == ClientCertificate::Missing => {
+                    return Err(LoginError::Certificate(user.to_owned()));
+                }
                 Ok(Progress::Done(proven)) => return Ok(proven),
                 Err(error) => {
                     if matches!(error, AuthError::WrongPassword(_)) {
-                        // who may not come from there anyway must not be able to lock the user out
-                        let user = realm.allows(user, address).then_some(user);
-                        attempts.failed(address, user, allowance, Instant::now());
+                        attempts.failed(address, charged, allowance, Instant::now());
                     }
                     return Err(error.into());
                 }
             }
+        }
+    }
+
+    /// Whether the client showed the certificate that `user` needs.
+    fn certificate(&self, realm: &Realm, user: &str) -> ClientCertificate {
+        let member = realm.users.get(user);
+        let Some(needed) = member.and_then(|member| member.certificate.as_deref()) else {
+            return ClientCertificate::Unneeded;
+        };
+        match self.stream.certificate() {
+            None => ClientCertificate::Missing,
+            Some(shown) if common_name(shown).as_deref() == Some(needed) => ClientCertificate::Right,
+            Some(_) => ClientCertificate::Wrong,
         }
     }
 

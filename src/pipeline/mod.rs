@@ -28,6 +28,7 @@ mod writes;
 pub use client::Client;
 pub use error::ServeError;
 pub use gateway::{Gateway, Greeting, ReloadError, Verdicts};
+pub use listen_tls::{ALPN, ListenTls};
 pub use local::{Answer, Commands, answer_extended, answer_simple};
 pub use realm::{Backend, Database, GatewayError, Member, Realm, Team, TeamLogin, keepalive};
 pub use session::{Identity, Session, changes_reading};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
 
-use super::listen_tls::server_config;
+use super::listen_tls::{ListenTls, server_config};
 use super::secrets::{control_password, logs_in_as_itself, secrets};
 use crate::auth::{Credential, CredentialForm, DigestKey};
 use crate::backend::catalog::{
@@ -130,8 +130,10 @@ pub struct Team {
 
 /// A user of the configuration.
 pub struct Member {
-    /// How to check its password.
-    pub credential: Credential,
+    /// How to check its password, if it has one.
+    pub credential: Option<Credential>,
+    /// The common name of the certificate that it must show, if it must.
+    pub certificate: Option<String>,
     /// Its team.
     pub team: Option<TeamName>,
     /// Whether it may use the console.
@@ -153,7 +155,7 @@ pub struct Realm {
     /// What users' own logins showed, where their team logs in as they are.
     pub learnt: Arc<Learnt>,
     /// TLS for clients, unless there is none.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<ListenTls>>,
 }
 
 impl Realm {
@@ -169,16 +171,18 @@ impl Realm {
             .all(|networks| networks.contains(address))
     }
 
-    /// The user's credential, or one that no password fits, asked for as that of a user who might exist.
+    /// The user's credential, or for one who has none a credential that no password fits, asked for as that of a user who
+    /// might exist.
     pub fn credential(&self, user: &str) -> Credential {
-        if let Some(member) = self.users.get(user) {
-            return member.credential.clone();
+        let member = self.users.get(user);
+        if let Some(credential) = member.and_then(|member| member.credential.as_ref()) {
+            return credential.clone();
         }
-        let forms: Vec<CredentialForm> = self
+        let credentials = self
             .users
             .values()
-            .map(|member| member.credential.form())
-            .collect();
+            .filter_map(|member| member.credential.as_ref());
+        let forms: Vec<CredentialForm> = credentials.map(Credential::form).collect();
         let pick = user.bytes().fold(0_usize, |sum, byte| {
             sum.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
@@ -215,12 +219,11 @@ pub(super) fn build(
             // one server's database has one catalog, however many backends lead to it: a change of definitions that came
             // by one of them is a change for all
             let place = (settings.address.to_string(), database.clone());
-            let database = match known.or_else(|| shared.get(&place).map(Arc::clone)) {
-                Some(database) => database,
-                None => {
-                    let control = control.get_or_insert_with(|| control_password(name, settings));
-                    Arc::new(new_database(name, database, settings, control.clone(), tags)?)
-                }
+            let database = if let Some(known) = known.or_else(|| shared.get(&place).map(Arc::clone)) {
+                known
+            } else {
+                let control = control.get_or_insert_with(|| control_password(name, settings));
+                Arc::new(new_database(name, database, settings, control.clone(), tags)?)
             };
             shared.insert(place, Arc::clone(&database));
             databases.insert(key, database);
@@ -253,7 +256,7 @@ pub(super) fn build(
         .users
         .iter()
         .map(|(name, user)| {
-            let credential = match &user.password {
+            let credential = user.password.as_ref().map(|password| match password {
                 Password::Scram {
                     iterations,
                     salt,
@@ -266,11 +269,15 @@ pub(super) fn build(
                     hash: hash.clone(),
                 }),
                 Password::Plain(password) => Credential::plain(name.as_str(), password.clone()),
-            };
+            });
             (
                 name.clone(),
                 Member {
                     credential,
+                    certificate: user
+                        .certificate
+                        .as_ref()
+                        .map(|certificate| certificate.cn.clone()),
                     team: user.team.clone(),
                     admin: user.admin,
                 },
@@ -281,9 +288,10 @@ pub(super) fn build(
         .listen
         .tls
         .as_ref()
-        .map(|tls| server_config(tls.certificate.text.expose(), tls.key.text.expose()))
+        .map(server_config)
         .transpose()
-        .map_err(GatewayError::ListenTls)?;
+        .map_err(GatewayError::ListenTls)?
+        .map(Arc::new);
     if let Some(old) = old {
         learnt.retain(|user| {
             let kept = logs_in_as_itself(&config, user);

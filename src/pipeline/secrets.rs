@@ -49,7 +49,7 @@ pub(super) fn secrets(
 pub(super) fn logs_in_as_itself<'c>(config: &'c Config, user: &str) -> Option<&'c Password> {
     let user = config.users.get(user)?;
     let team = config.teams.get(user.team.as_ref()?)?;
-    team.login.as_user.then_some(&user.password)
+    user.password.as_ref().filter(|_| team.login.as_user)
 }
 
 /// The password of the gateway's own questions.

@@ -297,6 +297,12 @@ impl Wire {
         (self.stream.read(&mut byte).expect("a byte in time") == 1).then_some(byte[0])
     }
 
+    /// Whether the server ends the connection without a word of its own.
+    pub(crate) fn gone(&mut self) -> bool {
+        let mut byte = [0];
+        !matches!(self.stream.read(&mut byte), Ok(1))
+    }
+
     /// Everything up to the end of the stream.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use crate::error::SqlState;
 use super::causes;
+use crate::error::SqlState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::vocabulary::{ErrorSource, LoginOutcome};
 use crate::types::{SessionId, UserName};
