@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tollgate::app::{self, AppError, DemoArguments};
-use tollgate::config::password::{DEFAULT_ITERATIONS, scram_verifier};
+use tollgate::config::password::{self, DEFAULT_ITERATIONS, scram_verifier};
 use tollgate::standin::{DEFAULT_EVENTS, DemoOptions, MAX_EVENTS};
 
 /// A Redshift-compatible SQL gateway: answers hot aggregates from memory, holds each team to its quota, and forwards the
@@ -63,7 +63,11 @@ enum Command {
         database: Option<String>,
     },
     /// Make a SCRAM-SHA-256 verifier for a user's "password" from the password on standard input.
-    Password,
+    Password {
+        /// Make Redshift's digest instead, for Amazon's drivers.
+        #[arg(long)]
+        digest: bool,
+    },
     /// Print the version.
     Version,
 }
@@ -102,7 +106,7 @@ fn main() -> ExitCode {
             say(told.trim_end());
             Ok(())
         }),
-        Command::Password => make_password().map_err(AppError::System),
+        Command::Password { digest } => make_password(digest).map_err(AppError::System),
         Command::Version => {
             say(concat!("tollgate ", env!("CARGO_PKG_VERSION")));
             Ok(())
@@ -149,19 +153,23 @@ fn statement(sql: String) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn make_password() -> io::Result<()> {
+fn make_password(digest: bool) -> io::Result<()> {
     if io::stdin().is_terminal() {
         write!(io::stderr(), "Password (it is shown as you type): ")?;
     }
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
-    let password = line.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
+    let password_text = line.trim_end_matches(['\r', '\n']);
+    if password_text.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "the password is empty",
         ));
     }
-    say(&scram_verifier(password, rand::random(), DEFAULT_ITERATIONS));
+    say(&if digest {
+        password::digest(password_text, rand::random())
+    } else {
+        scram_verifier(password_text, rand::random(), DEFAULT_ITERATIONS)
+    });
     Ok(())
 }

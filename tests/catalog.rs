@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::{PasswordForm, Postgres, SUPERUSER};
 use tokio_postgres::NoTls;
 use tollgate::backend::catalog::{
-    CatalogAddress, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
+    CatalogAddress, CatalogPassword, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
 };
 use tollgate::config::CacheWhat;
 use tollgate::policy::{
@@ -307,7 +307,7 @@ async fn a_user_without_rights_reads_definitions_over_tcp() {
                 port: address.port(),
             },
             user: user.to_owned(),
-            password: Some(Secret::new("a secret".to_owned())),
+            password: Some(CatalogPassword::Text(Secret::new("a secret".to_owned()))),
             ..settings(&server)
         };
         let catalog = CatalogSource::new(&settings)
@@ -319,7 +319,7 @@ async fn a_user_without_rights_reads_definitions_over_tcp() {
         assert_eq!(kept(&catalog, "SELECT count(*) FROM v"), "t");
 
         let settings = CatalogSettings {
-            password: Some(Secret::new("wrong".to_owned())),
+            password: Some(CatalogPassword::Text(Secret::new("wrong".to_owned()))),
             ..settings
         };
         let error = CatalogSource::new(&settings)

@@ -110,8 +110,12 @@ fn the_generated_example_states_the_defaults() {
         sound(&written(false)),
         "a line of the example is not the default"
     );
-    // `ca` alone would be a contradiction
-    let every = sound(&written(true).replace("\ntls = \"off\"", "\ntls = \"verify-full\""));
+    // `ca` alone would be a contradiction, and so would a user's `certificate`
+    let every = sound(
+        &written(true)
+            .replace("\ntls = \"off\"", "\ntls = \"verify-full\"")
+            .replace("required = false }", "required = false, client_ca = \"ca.crt\" }"),
+    );
     assert!(every.listen.tls.is_some() && every.backends.values().all(|backend| backend.ca.is_some()));
 }
 

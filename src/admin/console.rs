@@ -10,6 +10,7 @@ use super::moment::Moment;
 use super::words::{NotOne, Words};
 use crate::error::ClientError;
 use crate::pipeline::{Answer, Commands, Gateway};
+use crate::telemetry::event::ConsoleCommanded;
 use crate::types::UserName;
 use crate::wire::Column;
 
@@ -60,7 +61,17 @@ impl Commands for Console {
         };
         match meant(&words)? {
             Meant::Nothing => Ok(None),
-            Meant::Command(command) => Ok(Some(answer(command, &state, &words)?)),
+            Meant::Command(command) => {
+                let answered = answer(command, &state, &words);
+                ConsoleCommanded {
+                    user: &self.user,
+                    command: command.name(),
+                    arguments: words.after(command.name()).written(),
+                    sqlstate: answered.as_ref().err().map(ClientError::sqlstate),
+                }
+                .emit();
+                Ok(Some(answered?))
+            }
             Meant::Courtesy(courtesy) => Ok(Some(courtesy.answer(&self.user))),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{ServerActivity, ServerCard, ServerKey};
-use crate::pipeline::{Activity, Backend, Gateway, Realm, SessionCard};
+use crate::pipeline::{Activity, Backend, Gateway, Realm, SessionCard, TeamLogin};
 use crate::telemetry::LiveState;
 use crate::telemetry::live::{CacheState, ClientCounts, PoolState, TeamState};
 
@@ -151,8 +151,11 @@ pub(super) fn pool_rows(gateway: &Gateway, now: Instant) -> BTreeMap<(String, St
             .keys()
             .filter(|(backend, _)| *backend == team.backend.name);
         for (backend, database) in databases {
-            let key = (backend.to_string(), database.to_string(), team.login.to_string());
-            rows.entry(key).or_default().teams.push(team.name.to_string());
+            // of a team whose users log in as they are, the pools are those in use
+            if let TeamLogin::Role(role) = &team.login {
+                let key = (backend.to_string(), database.to_string(), role.to_string());
+                rows.entry(key).or_default().teams.push(team.name.to_string());
+            }
         }
     }
     for backend in realm.backends.values() {
@@ -204,6 +207,6 @@ fn session_key(session: &SessionCard, realm: &Realm) -> Option<(String, String, 
     Some((
         team.backend.name.to_string(),
         session.login.database.to_string(),
-        team.login.to_string(),
+        team.login.role(session.login.user.as_str()).to_string(),
     ))
 }

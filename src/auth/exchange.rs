@@ -1,18 +1,14 @@
 //! The server's side of a login: what to ask, and whether the answer is right.
 
 use bytes::BytesMut;
-use pgwire::api::auth::sasl::scram::{
-    ScramSecret, ScramServerAuth, ScramServerAuthWaitingForClientFinal as AwaitingProof,
-};
-use pgwire::error::PgWireError;
 use pgwire::messages::startup::Authentication;
 use subtle::ConstantTimeEq;
 
-use super::credential::{Credential, CredentialForm, hex_md5};
+use super::credential::{Credential, CredentialForm};
+use super::keys::{BackendSecret, md5_answer};
+use super::scram::{Challenged, PLUS, ScramError, Server};
 use crate::error::{ClientError, Severity, SqlState};
 use crate::wire::{self, WireError};
-
-const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 
 /// How a client is asked for its password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +17,8 @@ pub enum Method {
     Scram,
     /// MD5.
     Md5,
+    /// Redshift's digest by SHA-256.
+    Digest,
     /// The password itself, only over TLS.
     Cleartext,
 }
@@ -34,7 +32,7 @@ pub enum AuthError {
     /// The exchange is not the protocol.
     #[error("{0}")]
     Protocol(String),
-    /// An Amazon driver without TLS, and a password that is stored as a SCRAM verifier.
+    /// No TLS, and a password that is stored in a form that this client cannot log in with otherwise.
     #[error("this driver cannot log in as user \"{0}\" over an unencrypted connection")]
     NeedsTls(String),
 }
@@ -55,7 +53,7 @@ impl ClientError for AuthError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NeedsTls(_) => Some(
-                "Connect with TLS, or let the administrator store the password in a form that MD5 can use."
+                "Connect with TLS, or let the administrator store the password in a form that this driver can use."
                     .to_owned(),
             ),
             Self::WrongPassword(_) | Self::Protocol(_) => None,
@@ -69,19 +67,34 @@ impl From<WireError> for AuthError {
     }
 }
 
-/// How to ask `user`. Amazon's drivers stumble over SCRAM, so they get MD5 where the stored form allows it, else the
-/// password itself where TLS protects it.
+/// Who is at the other end of a login.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// One of Amazon's drivers: they stumble over SCRAM, and have a digest of their own.
+    pub amazon_driver: bool,
+    /// Whether TLS protects the connection.
+    pub tls: bool,
+    /// The hash of the certificate that it was shown, for channel binding.
+    pub binding: Option<Vec<u8>>,
+}
+
+/// How to ask `user`: by the best method that the stored form and the client share. Amazon's drivers get their digest
+/// where the form allows it, else MD5; the others SCRAM; else the password itself where TLS protects it.
 ///
 /// # Errors
 ///
-/// An Amazon driver, no TLS, and a form that allows neither.
-pub fn method(form: CredentialForm, amazon_driver: bool, tls: bool, user: &str) -> Result<Method, AuthError> {
-    match (amazon_driver, form, tls) {
-        (false, CredentialForm::Md5, _) => Ok(Method::Md5),
-        (false, CredentialForm::Scram | CredentialForm::Plain, _) => Ok(Method::Scram),
-        (true, CredentialForm::Md5 | CredentialForm::Plain, _) => Ok(Method::Md5),
-        (true, CredentialForm::Scram, true) => Ok(Method::Cleartext),
-        (true, CredentialForm::Scram, false) => Err(AuthError::NeedsTls(user.to_owned())),
+/// No TLS, and a form that allows nothing without.
+pub fn method(form: CredentialForm, client: &Client, user: &str) -> Result<Method, AuthError> {
+    match (client.amazon_driver, form) {
+        (false, CredentialForm::Scram | CredentialForm::Plain) => Ok(Method::Scram),
+        (true, CredentialForm::Digest | CredentialForm::Plain) => Ok(Method::Digest),
+        (_, CredentialForm::Md5) => Ok(Method::Md5),
+        (true, CredentialForm::Scram) | (false, CredentialForm::Digest) if client.tls => {
+            Ok(Method::Cleartext)
+        }
+        (true, CredentialForm::Scram) | (false, CredentialForm::Digest) => {
+            Err(AuthError::NeedsTls(user.to_owned()))
+        }
     }
 }
 
@@ -95,8 +108,9 @@ pub struct Exchange {
 enum Expects {
     Password,
     Md5 { salt: [u8; 4] },
-    ClientFirst(ScramServerAuth),
-    ClientFinal(Box<AwaitingProof>),
+    Digest { nonce: Vec<u8> },
+    ClientFirst(Server),
+    ClientFinal { scram: Box<Challenged>, plus: bool },
 }
 
 /// What an answer of the client leads to.
@@ -104,24 +118,48 @@ pub enum Progress {
     /// Another answer is awaited.
     Goes(Box<Exchange>),
     /// The client is who it says.
-    Done,
+    Done(Proven),
+}
+
+/// A login that succeeded.
+pub struct Proven {
+    /// By which method, in the word of the log.
+    pub method: &'static str,
+    /// What the same user's login at a backend can be made with.
+    pub secret: Option<BackendSecret>,
 }
 
 impl Exchange {
     /// Begins: the request goes to `out`.
-    pub fn begin(user: &str, credential: Credential, method: Method, out: &mut BytesMut) -> Self {
-        let (expects, request) = match method {
-            Method::Cleartext => (Expects::Password, Authentication::CleartextPassword),
+    pub fn begin(
+        user: &str,
+        credential: Credential,
+        method: Method,
+        binding: Option<Vec<u8>>,
+        out: &mut BytesMut,
+    ) -> Self {
+        let expects = match method {
+            Method::Cleartext => {
+                wire::authentication(&Authentication::CleartextPassword, out);
+                Expects::Password
+            }
             Method::Md5 => {
                 let salt: [u8; 4] = rand::random();
-                (Expects::Md5 { salt }, Authentication::MD5Password(salt.to_vec()))
+                wire::authentication(&Authentication::MD5Password(salt.to_vec()), out);
+                Expects::Md5 { salt }
             }
-            Method::Scram => (
-                Expects::ClientFirst(ScramServerAuth::new()),
-                Authentication::SASL(vec![SCRAM_SHA_256.to_owned()]),
-            ),
+            Method::Digest => {
+                let nonce = rand::random::<u128>().to_string().into_bytes();
+                let salt = credential.digest_key().map_or(&[][..], |key| &key.salt);
+                wire::digest_request(salt, &nonce, out);
+                Expects::Digest { nonce }
+            }
+            Method::Scram => {
+                let server = Server::new(binding);
+                wire::authentication(&Authentication::SASL(server.mechanisms()), out);
+                Expects::ClientFirst(server)
+            }
         };
-        wire::authentication(&request, out);
         Self {
             user: user.to_owned(),
             credential,
@@ -129,7 +167,21 @@ impl Exchange {
         }
     }
 
-    /// Takes the client's answer, a whole `p` frame.
+    /// The tag of the frame that the client answers with.
+    pub fn tag(&self) -> u8 {
+        match self.expects {
+            Expects::Digest { .. } => b'd',
+            Expects::Password | Expects::Md5 { .. } => b'p',
+            Expects::ClientFirst(_) | Expects::ClientFinal { .. } => b'p',
+        }
+    }
+
+    /// Whether the next answer of the client decides.
+    pub fn decides(&self) -> bool {
+        !matches!(self.expects, Expects::ClientFirst(_))
+    }
+
+    /// Takes the client's answer, a whole frame with the [`Self::tag`].
     ///
     /// # Errors
     ///
@@ -142,78 +194,86 @@ impl Exchange {
         } = self;
         match expects {
             Expects::Password => {
-                let password = wire::password_text(frame)?;
-                if credential.accepts(&user, password) {
-                    Ok(Progress::Done)
-                } else {
-                    Err(AuthError::WrongPassword(user))
-                }
+                let secret = credential.accepts(&user, wire::password_text(frame)?);
+                proven(secret.is_some(), "password", secret, user)
             }
             Expects::Md5 { salt } => {
                 let answer = wire::password_text(frame)?;
-                let stored = credential
+                let expected = credential
                     .md5_stored()
-                    .and_then(|stored| stored.strip_prefix("md5"));
-                let right = stored.is_some_and(|stored| {
-                    let expected = format!("md5{}", hex_md5(&[stored.as_bytes(), &salt]));
-                    expected.as_bytes().ct_eq(answer).into()
-                });
-                if right {
-                    Ok(Progress::Done)
-                } else {
-                    Err(AuthError::WrongPassword(user))
-                }
+                    .and_then(|stored| md5_answer(stored, salt));
+                let right = expected.is_some_and(|expected| expected.as_bytes().ct_eq(answer).into());
+                proven(right, "md5", credential.stored_secret(), user)
             }
-            Expects::ClientFirst(scram) => {
+            Expects::Digest { nonce } => {
+                let (proof, client_nonce) = wire::digest_response(frame)?;
+                let expected = credential.digest_key().map(|key| key.proof(&nonce, client_nonce));
+                let right = expected.is_some_and(|expected| expected.ct_eq(proof).into());
+                proven(right, "digest", credential.stored_secret(), user)
+            }
+            Expects::ClientFirst(server) => {
                 let (mechanism, data) = wire::sasl_initial(frame)?;
-                if mechanism != SCRAM_SHA_256.as_bytes() {
-                    return Err(AuthError::Protocol(
-                        "client selected an invalid SASL authentication mechanism".to_owned(),
-                    ));
-                }
                 let Some(verifier) = credential.verifier() else {
                     return Err(AuthError::WrongPassword(user));
                 };
-                let secret = ScramSecret::Verifier {
-                    salt: verifier.salt.clone(),
-                    iterations: usize::try_from(verifier.iterations).unwrap_or(usize::MAX),
-                    stored_key: verifier.stored_key.clone(),
-                    server_key: verifier.server_key.clone(),
-                };
-                let (answer, scram) = scram
-                    .on_client_first_message_with_secret(data, secret)
-                    .map_err(|error| scram_error(&error, &user))?;
+                let (answer, scram) = server
+                    .challenge(mechanism, data, verifier.clone())
+                    .map_err(|error| scram_error(error, &user))?;
                 wire::authentication(&Authentication::SASLContinue(answer.into()), out);
                 Ok(Progress::Goes(Box::new(Self {
                     user,
                     credential,
-                    expects: Expects::ClientFinal(Box::new(scram)),
+                    expects: Expects::ClientFinal {
+                        scram: Box::new(scram),
+                        plus: mechanism == PLUS.as_bytes(),
+                    },
                 })))
             }
-            Expects::ClientFinal(scram) => {
+            Expects::ClientFinal { scram, plus } => {
                 let data = frame.get(5..).unwrap_or_default();
-                let answer = scram
-                    .on_client_final_message(data)
-                    .map_err(|error| scram_error(&error, &user))?;
+                let (answer, key) = scram.verify(data).map_err(|error| scram_error(error, &user))?;
                 wire::authentication(&Authentication::SASLFinal(answer.into()), out);
-                Ok(Progress::Done)
+                Ok(Progress::Done(Proven {
+                    method: if plus {
+                        "scram-sha-256-plus"
+                    } else {
+                        "scram-sha-256"
+                    },
+                    // the password itself, where it is stored, answers whatever the backend asks
+                    secret: credential.stored_secret().or(Some(BackendSecret::Scram(key))),
+                }))
             }
         }
     }
 }
 
-fn scram_error(error: &PgWireError, user: &str) -> AuthError {
-    if matches!(error, PgWireError::InvalidPassword(_)) {
-        return AuthError::WrongPassword(user.to_owned());
+fn proven(
+    right: bool,
+    method: &'static str,
+    secret: Option<BackendSecret>,
+    user: String,
+) -> Result<Progress, AuthError> {
+    if right {
+        Ok(Progress::Done(Proven { method, secret }))
+    } else {
+        Err(AuthError::WrongPassword(user))
     }
-    AuthError::Protocol(format!("malformed SCRAM message: {error}"))
+}
+
+fn scram_error(error: ScramError, user: &str) -> AuthError {
+    if error == ScramError::Proof {
+        AuthError::WrongPassword(user.to_owned())
+    } else {
+        AuthError::Protocol(error.to_string())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::backend::{BackendLogin, Link};
+    use crate::auth::keys::{DigestKey, ScramKey};
     use crate::types::Secret;
-    use postgres_protocol::authentication::{md5_hash, sasl};
 
     fn frame(body: &[u8]) -> Vec<u8> {
         let mut frame = vec![b'p'];
@@ -222,51 +282,60 @@ mod tests {
         frame
     }
 
-    fn log_in(credential: Credential, method: Method, password: &[u8]) -> Result<(), AuthError> {
-        let mut out = BytesMut::new();
-        let exchange = Exchange::begin("ana", credential, method, &mut out);
-        match method {
-            Method::Cleartext => exchange
-                .next(&frame(&[password, b"\0"].concat()), &mut out)
-                .map(|_| ()),
-            Method::Md5 => {
-                let salt = out[9..13].try_into().unwrap();
-                let answer = md5_hash(b"ana", password, salt);
-                exchange
-                    .next(&frame(&[answer.as_bytes(), b"\0"].concat()), &mut out)
-                    .map(|_| ())
-            }
-            Method::Scram => {
-                let mut client = sasl::ScramSha256::new(password, sasl::ChannelBinding::unsupported());
-                let mut first = b"SCRAM-SHA-256\0".to_vec();
-                first.extend(u32::try_from(client.message().len()).unwrap().to_be_bytes());
-                first.extend(client.message());
-                out.clear();
-                let Progress::Goes(exchange) = exchange.next(&frame(&first), &mut out)? else {
-                    panic!("done too early")
-                };
-                client.update(&out[9..]).unwrap();
-                out.clear();
-                exchange.next(&frame(client.message()), &mut out)?;
-                client.finish(&out[9..]).unwrap();
-                Ok(())
+    /// Logs in with the gateway's own other side.
+    fn log_in(
+        credential: Credential,
+        method: Method,
+        binding: Option<&[u8]>,
+        secret: &BackendSecret,
+    ) -> Result<Proven, AuthError> {
+        let binding = binding.map(<[u8]>::to_vec);
+        let (mut asked, mut answered) = (BytesMut::new(), BytesMut::new());
+        let link = Link {
+            protected: true,
+            binding: binding.clone(),
+        };
+        let mut client = BackendLogin::new("ana", Some(secret), link);
+        let mut exchange = Exchange::begin("ana", credential, method, binding, &mut asked);
+        loop {
+            client.next(&asked.split(), &mut answered).unwrap();
+            let answer = answered.split();
+            assert_eq!(answer.first(), Some(&exchange.tag()));
+            match exchange.next(&answer, &mut asked)? {
+                Progress::Goes(next) => exchange = *next,
+                Progress::Done(proven) => {
+                    if !asked.is_empty() {
+                        client.next(&asked.split(), &mut answered).unwrap();
+                    }
+                    return Ok(proven);
+                }
             }
         }
     }
 
+    fn password(text: &str) -> BackendSecret {
+        BackendSecret::Password(Secret::new(text.to_owned()))
+    }
+
+    const METHODS: [(Method, &str); 4] = [
+        (Method::Scram, "scram-sha-256"),
+        (Method::Md5, "md5"),
+        (Method::Digest, "digest"),
+        (Method::Cleartext, "password"),
+    ];
+
     #[test]
     fn the_right_password_logs_in_by_every_method_and_no_other_does() {
         let credential = Credential::plain("ana", Secret::new("geheim".to_owned()));
-        for method in [Method::Scram, Method::Md5, Method::Cleartext] {
-            assert!(
-                log_in(credential.clone(), method, b"geheim").is_ok(),
-                "{method:?}"
-            );
-            for (credential, password) in [
-                (credential.clone(), &b"falsch"[..]),
-                (Credential::mock("ana", CredentialForm::Plain), b"geheim"),
+        for (method, word) in METHODS {
+            let proven = log_in(credential.clone(), method, None, &password("geheim")).unwrap();
+            assert_eq!(proven.method, word);
+            assert!(proven.secret == Some(password("geheim")));
+            for (credential, text) in [
+                (credential.clone(), "falsch"),
+                (Credential::mock("ana", CredentialForm::Plain), "geheim"),
             ] {
-                let error = log_in(credential, method, password).unwrap_err();
+                let error = log_in(credential, method, None, &password(text)).err().unwrap();
                 assert_eq!(
                     error.to_string(),
                     "password authentication failed for user \"ana\"",
@@ -275,40 +344,71 @@ mod tests {
                 assert_eq!(error.sqlstate().as_str(), "28P01");
             }
         }
+        let bound = log_in(credential, Method::Scram, Some(b"hash"), &password("geheim")).unwrap();
+        assert_eq!(bound.method, "scram-sha-256-plus");
+    }
+
+    #[test]
+    fn a_login_leaves_what_the_next_one_takes() {
+        let key = ScramKey::derive("geheim", b"salt", 4096);
+        let verifier = key.verifier();
+        let scram = Credential::scram(4096, b"salt".to_vec(), verifier.stored_key, verifier.server_key);
+        let digest = Credential::digest(DigestKey::derive(b"geheim", b"salt"));
+        for (credential, method, next) in [
+            (scram.clone(), Method::Scram, Method::Scram),
+            (scram, Method::Cleartext, Method::Scram),
+            (digest.clone(), Method::Digest, Method::Digest),
+            (digest, Method::Cleartext, Method::Digest),
+        ] {
+            let proven = log_in(credential.clone(), method, None, &password("geheim")).unwrap();
+            let secret = proven.secret.unwrap();
+            assert!(!matches!(secret, BackendSecret::Password(_)));
+            assert!(log_in(credential, next, None, &secret).is_ok(), "{method:?}");
+        }
     }
 
     #[test]
     fn what_is_asked_depends_on_the_stored_form_and_the_driver() {
-        use CredentialForm::{Md5, Plain, Scram};
-        for (form, amazon, tls, expected) in [
+        use CredentialForm::{Digest, Md5, Plain, Scram};
+        for (form, amazon_driver, tls, expected) in [
             (Scram, false, false, Some(Method::Scram)),
             (Md5, false, true, Some(Method::Md5)),
             (Plain, false, false, Some(Method::Scram)),
+            (Digest, false, true, Some(Method::Cleartext)),
+            (Digest, false, false, None),
             (Scram, true, true, Some(Method::Cleartext)),
             (Scram, true, false, None),
             (Md5, true, false, Some(Method::Md5)),
-            (Plain, true, true, Some(Method::Md5)),
+            (Plain, true, true, Some(Method::Digest)),
+            (Digest, true, false, Some(Method::Digest)),
         ] {
+            let client = Client {
+                amazon_driver,
+                tls,
+                binding: None,
+            };
             assert_eq!(
-                method(form, amazon, tls, "ana").ok(),
+                method(form, &client, "ana").ok(),
                 expected,
-                "{form:?} amazon={amazon} tls={tls}"
+                "{form:?} amazon={amazon_driver} tls={tls}"
             );
         }
     }
 
     #[test]
     fn garbage_is_an_error_and_never_a_login() {
-        for method in [Method::Scram, Method::Md5, Method::Cleartext] {
+        for (method, _) in METHODS {
             for body in [
                 &b""[..],
                 b"\0",
                 b"SCRAM-SHA-256\0\xff\xff\xff\xff",
                 b"SCRAM-SHA-256\0\0\0\0\x03n,,",
                 b"\xff\xfe\0",
+                b"\0\0\0\x20\0\0\0\0",
+                b"\0\0\0\0\0\0\0\0",
             ] {
                 let credential = Credential::plain("ana", Secret::new("geheim".to_owned()));
-                let exchange = Exchange::begin("ana", credential, method, &mut BytesMut::new());
+                let exchange = Exchange::begin("ana", credential, method, None, &mut BytesMut::new());
                 assert!(
                     exchange.next(&frame(body), &mut BytesMut::new()).is_err(),
                     "{method:?} {body:?}"

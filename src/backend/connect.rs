@@ -14,12 +14,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::cancel::{CancelGate, CancelTarget};
 use super::connection::{AtRest, Connection, LoggedIn, refusal};
 use super::error::BackendError;
+use super::secrets::Secrets;
 use super::servers::Servers;
 use super::transport::{TcpOptions, Transport};
 use crate::auth::{BackendLogin, LoginStep};
 use crate::config::Address;
 use crate::pool::{Connect, Failure};
-use crate::types::{BackendName, DatabaseName, Secret, TeamName};
+use crate::types::{BackendName, DatabaseName, TeamName};
 use crate::wire;
 
 /// Messages of a login are small; a server that sends more is none.
@@ -54,15 +55,6 @@ impl fmt::Display for ServerKey {
     }
 }
 
-/// Whom the gateway logs in as.
-#[derive(Clone)]
-pub struct Login {
-    /// The role.
-    pub user: Arc<str>,
-    /// Its password.
-    pub password: Secret<String>,
-}
-
 /// Where a backend is and how to get in; replaced as a whole by a reload.
 #[derive(Clone)]
 pub struct Route {
@@ -74,8 +66,8 @@ pub struct Route {
     pub tcp: TcpOptions,
     /// How long socket, TLS and login may take together.
     pub connect_timeout: Duration,
-    /// Passwords by role.
-    pub passwords: BTreeMap<Arc<str>, Secret<String>>,
+    /// What to log in with.
+    pub secrets: Secrets,
 }
 
 /// Opens connections to one backend.
@@ -112,9 +104,8 @@ impl Connector {
         stream.write_all_buf(&mut out).await.map_err(BackendError::Lost)?;
         stream.flush().await.map_err(BackendError::Lost)?;
 
-        let none = Secret::new(String::new());
-        let password = route.passwords.get(&key.user).unwrap_or(&none);
-        let mut login = BackendLogin::new(&key.user, password, stream.protected());
+        let secret = route.secrets.of(&key.user).await?;
+        let mut login = BackendLogin::new(&key.user, secret.as_ref(), stream.link());
         let mut received = BytesMut::with_capacity(8 * 1024);
         let mut reported = BTreeMap::new();
         let mut cancel_key = None;
@@ -195,7 +186,7 @@ impl Connect for Connector {
             // it is the login, or the database, that is refused; another may be welcome
             BackendError::Refused { code, .. } if code.starts_with("28") => Failure::Key,
             BackendError::Refused { code, .. } if code == "3D000" || code == "42501" => Failure::Key,
-            BackendError::Login(_) => Failure::Key,
+            BackendError::Login(_) | BackendError::Password(_) => Failure::Key,
             BackendError::Refused { .. } => Failure::Busy,
             BackendError::Unreachable { .. }
             | BackendError::Slow(_)

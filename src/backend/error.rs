@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::command_password::CommandError;
 use super::replies::Unexpected;
 use crate::auth::BackendLoginError;
 use crate::error::{ClientError, SqlState};
@@ -41,6 +42,9 @@ pub enum BackendError {
         /// Its message.
         message: String,
     },
+    /// The command that prints the password has not succeeded yet.
+    #[error("the gateway has no password for the backend")]
+    Password(#[source] CommandError),
     /// The login could not be answered.
     #[error("the gateway could not log in at the backend")]
     Login(#[from] BackendLoginError),
@@ -71,6 +75,7 @@ impl ClientError for BackendError {
             | Self::NoTls(_)
             | Self::Tls { .. }
             | Self::Login(_)
+            | Self::Password(_)
             | Self::Wire(_)
             | Self::Unexpected(_)
             | Self::Closed
@@ -87,7 +92,8 @@ impl ClientError for BackendError {
             Self::Wire(error) => Some(format!("{error}.")),
             Self::Unexpected(error) => Some(format!("{error}.")),
             Self::Refused { .. } => Some("The backend refused the gateway's own login.".to_owned()),
-            Self::Slow(_) | Self::NoTls(_) | Self::Closed => None,
+            // what became of the command is for the log
+            Self::Slow(_) | Self::NoTls(_) | Self::Closed | Self::Password(_) => None,
         }
     }
 
@@ -96,6 +102,10 @@ impl ClientError for BackendError {
             Self::Unreachable { .. } | Self::Slow(_) => Some("Is the warehouse running?".to_owned()),
             Self::NoTls(_) | Self::Tls { .. } | Self::Login(_) => Some(
                 "The administrator of the gateway should look at \"tls\" and \"login\" of its configuration."
+                    .to_owned(),
+            ),
+            Self::Password(_) => Some(
+                "The administrator of the gateway should look for \"password command failed\" in its log."
                     .to_owned(),
             ),
             Self::Refused { .. } | Self::Wire(_) | Self::Unexpected(_) | Self::Closed | Self::Lost(_) => None,

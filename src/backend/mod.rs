@@ -2,22 +2,26 @@
 
 mod cancel;
 pub mod catalog;
+mod command_password;
 mod connect;
 mod connection;
 mod error;
 mod replies;
 mod reset;
+mod secrets;
 mod servers;
 mod statements;
 mod tls;
 mod transport;
 
 pub use cancel::{CancelGate, CancelTarget, cancel};
-pub use connect::{Connector, Login, Route, ServerKey};
+pub use command_password::{CommandError, CommandPassword};
+pub use connect::{Connector, Route, ServerKey};
 pub use connection::{AtRest, Connection, Piece};
 pub use error::BackendError;
 pub use replies::{Asked, Asker, Fate, Replies, Unexpected};
 pub use reset::{Remains, Reset};
+pub use secrets::{Learnt, SecretSource, Secrets};
 pub use servers::{ServerActivity, ServerCard, Servers};
 pub use statements::{StatementNumber, Statements, is_shared_name};
 pub use tls::client_config;

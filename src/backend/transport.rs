@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::BackendError;
+use crate::auth::{Link, end_point_hash};
 use crate::config::Address;
 
 /// An `SSLRequest`.
@@ -110,11 +111,18 @@ impl Transport {
         Ok(Self::Tls(Box::new(stream)))
     }
 
-    /// Whether nobody can listen: TLS, or a socket of this machine.
-    pub fn protected(&self) -> bool {
-        match self {
-            Self::Tcp(_) | Self::Lost => false,
-            Self::Unix(_) | Self::Tls(_) => true,
+    /// What a login through it goes through: nobody can listen to TLS, nor to a socket of this machine.
+    pub fn link(&self) -> Link {
+        let binding = match self {
+            Self::Tls(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                shown.first().and_then(|certificate| end_point_hash(certificate))
+            }
+            Self::Tcp(_) | Self::Unix(_) | Self::Lost => None,
+        };
+        Link {
+            protected: matches!(self, Self::Unix(_) | Self::Tls(_)),
+            binding,
         }
     }
 

@@ -35,6 +35,18 @@ impl Address {
         }
     }
 
+    /// Whether it is on this machine, as far as its text says: a Unix socket, a loopback address, or `localhost`.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix { .. } => true,
+            Self::Tcp { host, .. } => {
+                let address = host.parse::<std::net::IpAddr>();
+                host.eq_ignore_ascii_case("localhost")
+                    || address.is_ok_and(|address| address.to_canonical().is_loopback())
+            }
+        }
+    }
+
     /// The port, which also names a Unix socket.
     pub fn port(&self) -> u16 {
         match self {

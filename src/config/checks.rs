@@ -2,7 +2,8 @@
 
 use super::address::Address;
 use super::reader::{Reader, Table, quoted};
-use super::sections::{Backend, CacheWhat, Config, Http, Listen, ListenTls, Quota, TlsMode, User};
+use super::secrets::LoginPassword;
+use super::sections::{Backend, CacheWhat, Config, Http, Listen, ListenTls, Login, Quota, TlsMode, User};
 use crate::types::ByteSize;
 
 /// The database that is the console.
@@ -26,6 +27,9 @@ pub(super) fn listen(listen: &Listen, table: &Table<'_>, reader: &mut Reader<'_>
 
 pub(super) fn listen_tls(tls: &ListenTls, table: &Table<'_>, reader: &mut Reader<'_>) {
     certificates(tls.certificate.text.expose(), "certificate", table, reader);
+    if let Some(authorities) = &tls.client_ca {
+        certificates(authorities.text.expose(), "client_ca", table, reader);
+    }
     let key = tls.key.text.expose();
     if key.contains("ENCRYPTED") {
         let hint = "decrypt it, and let only the gateway's user read it";
@@ -115,6 +119,23 @@ pub(super) fn backend(backend: &Backend, table: &Table<'_>, reader: &mut Reader<
     }
 }
 
+pub(super) fn login(login: &Login, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if !table.sound(reader, &["user", "password", "as_user"]) {
+        return;
+    }
+    if login.as_user {
+        for setting in ["user", "password"] {
+            if table.has(setting) {
+                let hint = "remove it: each user logs in as itself";
+                table.note(reader, setting, "has no meaning with as_user = true", hint);
+            }
+        }
+    } else if login.user.is_none() {
+        let hint = "write user = \"growth\", or as_user = true";
+        table.note(reader, "user", "is missing", hint);
+    }
+}
+
 pub(super) fn quota(_: &Quota, table: &Table<'_>, reader: &mut Reader<'_>) {
     for (setting, needs) in [
         ("queue_length", "concurrent_queries"),
@@ -129,6 +150,10 @@ pub(super) fn quota(_: &Quota, table: &Table<'_>, reader: &mut Reader<'_>) {
 }
 
 pub(super) fn user(user: &User, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if !table.has("password") && !table.has("certificate") {
+        let hint = "write password = { env = \"ANA_PASSWORD\" }";
+        table.note(reader, "password", "is missing", hint);
+    }
     if user.team.is_none() && !user.admin && table.sound(reader, &["team", "admin"]) {
         let hint = "write team = \"…\", or admin = true for somebody who only uses the console";
         table.note(reader, "team", "is missing", hint);
@@ -167,15 +192,34 @@ pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>)
         );
     }
 
+    unprotected_passwords(config, table, reader);
+    let asked = config
+        .listen
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_ca.is_some());
+    for (name, user) in &config.users {
+        if user.certificate.is_some() && !asked && !reader.mistaken("listen.tls.client_ca") {
+            let path = super::reader::join(&table.path_of("user"), name.as_str());
+            let hint = "add client_ca to [listen.tls]";
+            reader.note(
+                &format!("{path}.certificate"),
+                "no client is asked for a certificate",
+                Some(hint.to_owned()),
+            );
+        }
+    }
     let mut logins = std::collections::BTreeMap::new();
     for (name, team) in &config.teams {
         let path = format!("{}.{name}", table.path_of("team"));
-        let login = format!("{path}.login.user");
-        let line = reader.line_of(&login);
-        logins
-            .entry((&team.backend, &team.login.user))
-            .or_insert_with(Vec::new)
-            .push((line, name, login));
+        if let Some(user) = &team.login.user {
+            let login = format!("{path}.login.user");
+            let line = reader.line_of(&login);
+            logins
+                .entry((&team.backend, user.as_str()))
+                .or_insert_with(Vec::new)
+                .push((line, name, login));
+        }
         let places = config
             .backends
             .get(&team.backend)
@@ -206,6 +250,38 @@ pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>)
         }
     }
 
+    for (name, user) in &config.users {
+        let team = user.team.as_ref().and_then(|team| config.teams.get(team));
+        let Some(team) = team.filter(|team| team.login.as_user) else {
+            continue;
+        };
+        if user.password.is_none() && user.certificate.is_some() {
+            let path = format!(
+                "{}.team",
+                super::reader::join(&table.path_of("user"), name.as_str())
+            );
+            let message = "logs in at the backend as itself, which takes a password";
+            reader.note(
+                &path,
+                message,
+                Some("add a password, or choose another team".to_owned()),
+            );
+        }
+        // the same role is the same connections
+        let key = (&team.backend, name.as_str());
+        if let Some((_, other, _)) = logins.get(&key).and_then(|teams| teams.first()) {
+            let path = format!(
+                "{}.team",
+                super::reader::join(&table.path_of("user"), name.as_str())
+            );
+            let message = format!(
+                "logs in at {} as itself, and that role is team {other}'s",
+                team.backend
+            );
+            let hint = "rename the user, or give that team a role of its own";
+            reader.note(&path, message, Some(hint.to_owned()));
+        }
+    }
     for ((backend, user), mut teams) in logins {
         teams.sort();
         for ((_, first, _), (_, _, path)) in teams.iter().zip(teams.iter().skip(1)) {
@@ -213,5 +289,29 @@ pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>)
             let hint = "give each team a role of its own, so that it sees only what it may see";
             reader.note(path, message, Some(hint.to_owned()));
         }
+    }
+}
+
+/// What a command prints is often the password for everything: it does not leave the machine unprotected.
+fn unprotected_passwords(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>) {
+    let by_command = |password: &Option<LoginPassword>| matches!(password, Some(LoginPassword::Command(_)));
+    let exposed = |backend: &Backend| backend.tls == TlsMode::Off && !backend.address.is_local();
+    let control = config.backends.iter().filter_map(|(name, backend)| {
+        let path = super::reader::join(&table.path_of("backend"), name.as_str());
+        (by_command(&backend.control.password) && exposed(backend))
+            .then(|| (format!("{path}.control.password"), name))
+    });
+    let logins = config.teams.iter().filter_map(|(name, team)| {
+        let path = super::reader::join(&table.path_of("team"), name.as_str());
+        let exposed = config.backends.get(&team.backend).is_some_and(exposed);
+        (by_command(&team.login.password) && exposed)
+            .then(|| (format!("{path}.login.password"), &team.backend))
+    });
+    for (path, backend) in control.chain(logins) {
+        let message = format!(
+            "a command's password would leave this machine without TLS: backend.{backend} has tls = \"off\""
+        );
+        let hint = "write tls = \"verify-full\" or \"require\" for the backend";
+        reader.note(&path, message, Some(hint.to_owned()));
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     TcpAddress,
     /// A list of texts.
     Texts,
+    /// A list of networks.
+    Networks,
     /// The path of a PEM file.
     Pem,
     /// A reference to a secret.
@@ -48,7 +50,7 @@ impl Kind {
             Self::Table(schema) | Self::Named(schema) => Some(schema),
             Self::Text | Self::Choice(_) | Self::Count | Self::Flag | Self::Duration | Self::Size => None,
             Self::Address | Self::TcpAddress | Self::Texts | Self::Pem | Self::Secret => None,
-            Self::Password | Self::Reference(_) => None,
+            Self::Password | Self::Reference(_) | Self::Networks => None,
         }
     }
 
@@ -61,7 +63,7 @@ impl Kind {
     pub(super) fn written(self, text: &str) -> String {
         match self {
             Self::Count | Self::Flag | Self::Texts | Self::Secret | Self::Password => text.to_owned(),
-            Self::Table(_) | Self::Named(_) => text.to_owned(),
+            Self::Table(_) | Self::Named(_) | Self::Networks => text.to_owned(),
             Self::Text | Self::Choice(_) | Self::Duration | Self::Size => format!("\"{text}\""),
             Self::Address | Self::TcpAddress | Self::Pem | Self::Reference(_) => format!("\"{text}\""),
         }
@@ -75,6 +77,7 @@ impl Kind {
             Self::Count | Self::Text | Self::Choice(_) | Self::Flag | Self::Texts => amount.to_string(),
             Self::Address | Self::TcpAddress | Self::Pem | Self::Secret => amount.to_string(),
             Self::Password | Self::Reference(_) | Self::Table(_) | Self::Named(_) => amount.to_string(),
+            Self::Networks => amount.to_string(),
         }
     }
 }
@@ -101,10 +104,13 @@ impl fmt::Display for Kind {
             ),
             Self::TcpAddress => f.write_str("a TCP address such as \"127.0.0.1:5439\""),
             Self::Texts => f.write_str("a list of texts such as [\"dev\"]"),
+            Self::Networks => f.write_str("a list of networks such as [\"10.0.0.0/8\", \"::1\"]"),
             Self::Pem => f.write_str("the path of a PEM file"),
-            Self::Secret => f.write_str("{ file = \"…\" } or { env = \"…\" }"),
+            Self::Secret => {
+                f.write_str("{ file = \"…\" }, { env = \"…\" } or { command = \"…\", refresh = \"10min\" }")
+            }
             Self::Password => {
-                f.write_str("a SCRAM verifier, an MD5 hash, { file = \"…\" } or { env = \"…\" }")
+                f.write_str("a SCRAM verifier, an MD5 hash, a digest, { file = \"…\" } or { env = \"…\" }")
             }
             Self::Reference(section) => write!(f, "the name of a {section}"),
             Self::Table(_) => f.write_str("a section"),

@@ -14,6 +14,7 @@ mod environment;
 mod kind;
 mod mistake;
 mod names;
+mod network;
 pub mod password;
 mod reader;
 pub mod reference;
@@ -27,11 +28,12 @@ pub use address::Address;
 pub use diff::Change;
 pub use environment::{Environment, RealEnvironment};
 pub use mistake::Mistake;
+pub use network::{Network, NetworkError, Networks};
 pub use password::Password;
-pub use secrets::Pem;
+pub use secrets::{LoginPassword, PasswordCommand, Pem};
 pub use sections::{
     Backend, BackendKind, Cache, CacheWhat, Config, Control, Http, Listen, ListenTls, Log, LogFormat,
-    LogLevel, Login, Quota, TcpKeepalive, Team, TlsMode, User,
+    LogLevel, Login, Quota, TcpKeepalive, Team, TlsMode, User, UserCertificate,
 };
 
 use toml::de::DeTable;

@@ -35,6 +35,13 @@ pub enum Password {
     },
     /// `md5` and 32 hexadecimal digits, as [`md5_hash`] makes them. The password itself is not known.
     Md5(Secret<String>),
+    /// Redshift's `sha256|hash|salt`, which its own `CREATE USER` takes. The password itself is not known.
+    Digest {
+        /// `SHA256(password salt)`.
+        hash: Secret<[u8; 32]>,
+        /// 1 to 256 bytes.
+        salt: Vec<u8>,
+    },
     /// The password itself, which any method of login can check.
     Plain(Secret<String>),
 }
@@ -60,20 +67,29 @@ pub enum VerifierError {
     /// A key is not base64, or not 32 bytes.
     #[error("its keys are not 32 bytes each in base64")]
     Key,
+    /// Not a digest with its salt.
+    #[error(
+        "it is not of the form sha256|hash|salt, with 32 bytes of hash and 1 to 256 of salt in hexadecimal"
+    )]
+    Digest,
 }
 
 const SCRAM_PREFIX: &str = "SCRAM-SHA-256$";
+const DIGEST_PREFIX: &str = "sha256|";
 
 impl Password {
-    /// What `text` is: a verifier, an MD5 hash, or else a password in plain text. PostgreSQL tells them apart by the
-    /// same rules, except that a damaged verifier is an error here.
+    /// What `text` is: a verifier, a digest, an MD5 hash, or else a password in plain text. PostgreSQL and Redshift tell
+    /// them apart by the same rules, except that a damaged verifier is an error here, and that Redshift takes a
+    /// `sha256|` without a salt for a prefix of the password itself.
     ///
     /// # Errors
     ///
-    /// `text` begins as a verifier and is none.
+    /// `text` begins as a verifier or as a digest and is none.
     pub fn from_stored(text: &str) -> Result<Self, VerifierError> {
         if text.starts_with(SCRAM_PREFIX) {
             parse_verifier(text)
+        } else if let Some(digest) = text.strip_prefix(DIGEST_PREFIX) {
+            parse_digest(digest).ok_or(VerifierError::Digest)
         } else if is_md5_hash(text) {
             Ok(Self::Md5(Secret::new(text.to_owned())))
         } else {
@@ -86,6 +102,7 @@ impl Password {
         match self {
             Self::Scram { .. } => "SCRAM verifier",
             Self::Md5(_) => "MD5 hash",
+            Self::Digest { .. } => "SHA-256 digest",
             Self::Plain(_) => "plain text",
         }
     }
@@ -107,6 +124,10 @@ impl Password {
                 .chain_update(salt),
             Self::Md5(hash) => digest.chain_update([1]).chain_update(hash.expose()),
             Self::Plain(text) => digest.chain_update([2]).chain_update(text.expose()),
+            Self::Digest { hash, salt } => digest
+                .chain_update([3])
+                .chain_update(hash.expose())
+                .chain_update(salt),
         };
         digest.finalize().into()
     }
@@ -165,6 +186,45 @@ pub fn parse_verifier(text: &str) -> Result<Password, VerifierError> {
     })
 }
 
+/// Reads `hash|salt`, both in hexadecimal.
+fn parse_digest(text: &str) -> Option<Password> {
+    let (hash, salt) = text.split_once('|')?;
+    let (hash, salt) = (from_hex(hash)?, from_hex(salt)?);
+    Some(Password::Digest {
+        hash: Secret::new(hash.try_into().ok()?),
+        salt: Some(salt).filter(|salt| (1..=MAX_SALT_BYTES).contains(&salt.len()))?,
+    })
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let byte = |pair: &[u8; 2]| {
+        let pair = std::str::from_utf8(pair)
+            .ok()
+            .filter(|pair| !pair.starts_with('+'))?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    pairs.iter().map(byte).collect()
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // writing to a String does not fail
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+/// Makes what Redshift stores of `password`: `sha256|hash|salt`, in hexadecimal.
+pub fn digest(password: &str, salt: [u8; 32]) -> String {
+    let hash = Sha256::new().chain_update(password).chain_update(salt).finalize();
+    format!("{DIGEST_PREFIX}{}|{}", to_hex(&hash), to_hex(&salt))
+}
+
 fn key(text: &str) -> Result<[u8; 32], VerifierError> {
     BASE64
         .decode(text)
@@ -175,14 +235,8 @@ fn key(text: &str) -> Result<[u8; 32], VerifierError> {
 
 /// Makes PostgreSQL's MD5 hash of `password` for `user`: `md5` and 32 hexadecimal digits of `MD5(password user)`.
 pub fn md5_hash(password: &str, user: &str) -> String {
-    use fmt::Write;
-
     let digest = Md5::new().chain_update(password).chain_update(user).finalize();
-    digest.iter().fold(String::from("md5"), |mut text, byte| {
-        // writing to a String does not fail
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    format!("md5{}", to_hex(&digest))
 }
 
 /// Whether `text` has the form of [`md5_hash`].
@@ -217,6 +271,18 @@ mod tests {
         ),
     ];
 
+    /// Amazon's example of a stored form; the password is `Mypassword1`.
+    const DIGEST: &str = "sha256|821708135fcc42eb3afda85286dee0ed15c2c461d000291609f77eb113073ec2|\
+                          c721bff5d9042cf541ff7b9d48fa8a6e545c19a763e3710151f9513038b0f6c6";
+
+    #[test]
+    fn digests_are_those_that_redshift_makes() {
+        let Ok(Password::Digest { salt, .. }) = Password::from_stored(DIGEST) else {
+            panic!("{DIGEST} is a digest");
+        };
+        assert_eq!(digest("Mypassword1", salt.try_into().unwrap()), DIGEST);
+    }
+
     #[test]
     fn verifiers_are_those_that_postgresql_makes() {
         for (password, stored) in STORED {
@@ -241,6 +307,11 @@ mod tests {
             ("md568E256FDA3A5BC363BEBDCE506974683", Ok("plain text")),
             ("md5", Ok("plain text")),
             ("hunter2", Ok("plain text")),
+            (DIGEST, Ok("SHA-256 digest")),
+            ("sha256|hunter2", Err(VerifierError::Digest)),
+            ("sha256|00|00", Err(VerifierError::Digest)),
+            (&DIGEST[..72], Err(VerifierError::Digest)),
+            (&DIGEST[..DIGEST.len() - 1], Err(VerifierError::Digest)),
             ("SCRAM-SHA-256$", Err(VerifierError::Form)),
             ("SCRAM-SHA-256$4096:c2FsdA==$a", Err(VerifierError::Form)),
             ("SCRAM-SHA-256$0:c2FsdA==$a:b", Err(VerifierError::Iterations)),
@@ -264,11 +335,19 @@ mod tests {
 
     #[test]
     fn printing_shows_no_secret() {
-        for text in ["hunter2", "md568e256fda3a5bc363bebdce506974683", STORED[0].1] {
+        for text in [
+            "hunter2",
+            "md568e256fda3a5bc363bebdce506974683",
+            STORED[0].1,
+            DIGEST,
+        ] {
             let printed = format!("{:?}", Password::from_stored(text).unwrap());
             assert!(printed.starts_with("Password(*** "), "{printed}");
             assert!(
-                !printed.contains("hunter2") && !printed.contains("68e2") && !printed.contains("71j"),
+                !printed.contains("hunter2")
+                    && !printed.contains("68e2")
+                    && !printed.contains("71j")
+                    && !printed.contains("8217"),
                 "{printed}"
             );
         }

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::kind::Kind;
 use super::names::closest;
-use super::password::{Password, is_md5_hash};
+use super::password::{Password, VerifierError};
 use super::reader::{Node, Reader, quoted};
 use super::schema::{Setting, Value};
 use super::summary::Rows;
@@ -152,7 +154,7 @@ impl Value for Secret<String> {
             return None;
         }
         let secret = fetch(node, Self::KIND, reader)?;
-        if secret.expose().starts_with("SCRAM-SHA-256$") || is_md5_hash(secret.expose()) {
+        if !matches!(Password::from_stored(secret.expose()), Ok(Password::Plain(_))) {
             let message = "this is what a server stores of a password; to log in takes the password itself";
             reader.note_node(node, message, None);
             return None;
@@ -163,6 +165,151 @@ impl Value for Secret<String> {
     fn rows(&self, setting: &'static Setting, path: &str, rows: &mut Rows) {
         rows.secret(setting, path, "***", Sha256::digest(self.expose()).into());
     }
+}
+
+/// The time between two runs of a command where it is not written.
+const REFRESH: Duration = Duration::from_mins(10);
+
+/// The shortest and the longest time between two runs of a command.
+const REFRESH_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+/// A command that prints a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordCommand {
+    /// The program, a name in `PATH` or a path, and its arguments.
+    pub words: Vec<String>,
+    /// The time between two runs.
+    pub refresh: Duration,
+}
+
+impl fmt::Debug for PasswordCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // arguments may be secrets
+        f.debug_struct("PasswordCommand").finish_non_exhaustive()
+    }
+}
+
+/// The password with which the gateway itself logs in, or how to get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginPassword {
+    /// The password.
+    Text(Secret<String>),
+    /// A command prints it.
+    Command(PasswordCommand),
+}
+
+impl Value for LoginPassword {
+    const KIND: Kind = Kind::Secret;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let command = node
+            .value
+            .as_table()
+            .and_then(|table| Some((table, table.get("command")?)));
+        let Some((table, words)) = command else {
+            return Secret::read(node, reader).map(Self::Text);
+        };
+        let mut refresh = Some(REFRESH);
+        for (key, value) in table {
+            let inner = Node {
+                value: value.get_ref(),
+                path: super::reader::join(&node.path, key.get_ref()),
+                line: reader.line_at(key.span().start),
+            };
+            match &**key.get_ref() {
+                "command" => {}
+                "refresh" => {
+                    refresh = Duration::read(&inner, reader).filter(|refresh| {
+                        let sound = REFRESH_RANGE.contains(refresh);
+                        if !sound {
+                            reader.note_node(&inner, "is not from 1s to 1d", None);
+                        }
+                        sound
+                    });
+                }
+                _ => {
+                    let hint = "beside command stands only refresh";
+                    reader.note_node(&inner, "there is no such setting", Some(hint.to_owned()));
+                    refresh = None;
+                }
+            }
+        }
+        let inner = Node {
+            value: words.get_ref(),
+            path: super::reader::join(&node.path, "command"),
+            line: reader.line_at(words.span().start),
+        };
+        let words = command_words(&inner, reader)?;
+        let refresh = refresh?;
+        Some(Self::Command(PasswordCommand { words, refresh }))
+    }
+
+    fn rows(&self, setting: &'static Setting, path: &str, rows: &mut Rows) {
+        match self {
+            Self::Text(secret) => secret.rows(setting, path, rows),
+            Self::Command(PasswordCommand { words, refresh }) => {
+                let mut digest = Sha256::new().chain_update(refresh.as_millis().to_be_bytes());
+                for word in words {
+                    digest = digest.chain_update(word.len().to_be_bytes()).chain_update(word);
+                }
+                rows.secret(setting, path, "*** (of a command)", digest.finalize().into());
+            }
+        }
+    }
+}
+
+/// A command's words: a list of texts, or one text to be cut.
+fn command_words(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let words = match (node.value.as_str(), node.value.as_array()) {
+        (Some(text), _) => {
+            let words = split_words(text);
+            if words.is_none() {
+                let hint = "close the quotation mark, or write a list of words";
+                reader.note_node(node, "ends inside of a word", Some(hint.to_owned()));
+            }
+            words?
+        }
+        (None, Some(array)) => {
+            let text = |word: &toml::Spanned<_>| toml::de::DeValue::as_str(word.get_ref()).map(str::to_owned);
+            let words: Option<Vec<String>> = array.iter().map(text).collect();
+            if words.is_none() {
+                reader.note_node(node, "expects a list of texts", None);
+            }
+            words?
+        }
+        (None, None) => {
+            reader.note_node(node, "expects a text or a list of texts", None);
+            return None;
+        }
+    };
+    if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
+        reader.note_node(node, "is no command", None);
+        return None;
+    }
+    Some(words)
+}
+
+/// Cuts `text` at white space. Between quotation marks of either sort it is not cut; a backslash takes the next character
+/// as it is, except between single ones. `None` where the text ends inside of them.
+fn split_words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (character, quote) {
+            ('\\', None | Some('"')) => word.get_or_insert_default().push(characters.next()?),
+            (mark, Some(open)) if mark == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (space, None) if space.is_whitespace() => words.extend(word.take()),
+            (other, _) => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
 }
 
 /// What a client's password is checked against.
@@ -189,9 +336,16 @@ impl Value for Password {
             Ok(password) => Some(password),
             Err(error) => {
                 let hint = "make one with `tollgate password`";
+                let what = match error {
+                    VerifierError::Digest => "digest",
+                    VerifierError::Form
+                    | VerifierError::Iterations
+                    | VerifierError::Salt
+                    | VerifierError::Key => "SCRAM verifier",
+                };
                 reader.note_node(
                     node,
-                    format!("the SCRAM verifier is damaged: {error}"),
+                    format!("the {what} is damaged: {error}"),
                     Some(hint.to_owned()),
                 );
                 None
@@ -201,5 +355,32 @@ impl Value for Password {
 
     fn rows(&self, setting: &'static Setting, path: &str, rows: &mut Rows) {
         rows.secret(setting, path, &format!("*** ({})", self.form()), self.digest());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_words;
+
+    #[test]
+    fn a_commands_text_is_cut_into_words() {
+        for (text, expected) in [
+            ("aws redshift  get", Some(&["aws", "redshift", "get"][..])),
+            (" a\tb\n", Some(&["a", "b"])),
+            (r#"a 'b c' "d e" f\ g"#, Some(&["a", "b c", "d e", "f g"])),
+            (r#"a "b\"c" 'd\e' x"y z"w"#, Some(&["a", "b\"c", r"d\e", "xy zw"])),
+            (r#"a '' """#, Some(&["a", "", ""])),
+            ("a $HOME | b; c", Some(&["a", "$HOME", "|", "b;", "c"])),
+            ("", Some(&[])),
+            ("a 'b", None),
+            ("a \"b", None),
+            ("a \\", None),
+        ] {
+            let words = split_words(text);
+            let words: Option<Vec<&str>> = words
+                .as_ref()
+                .map(|words| words.iter().map(String::as_str).collect());
+            assert_eq!(words.as_deref(), expected, "{text}");
+        }
     }
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::address::Address;
 use super::checks;
 use super::kind::Kind;
+use super::network::Networks;
 use super::password::Password;
 use super::schema::{choice, section};
-use super::secrets::Pem;
-use crate::types::{BackendName, ByteSize, DatabaseName, Secret, TeamName, UserName};
+use super::secrets::{LoginPassword, Pem};
+use crate::types::{BackendName, ByteSize, DatabaseName, TeamName, UserName};
 
 /// One second, minute, hour, day in the unit of a range of durations.
 const SECOND: u64 = 1_000;
@@ -83,6 +84,13 @@ section! {
         /// client that is there takes no bytes: a reader that pauses for longer is closed, too.
         pub tcp_user_timeout: Duration => default("0s"), within(0, DAY), zero("as the system has it, about 15 minutes"),
             reload(NEW_CONNECTIONS);
+        /// How many logins from one IP address (of IPv6: one /64 network) may fail in a minute; then that address is
+        /// refused with SQLSTATE 28000 until some are forgotten. Mind that a BI server is one address for all its users.
+        pub failed_logins_per_address: u32 => default("60"), within(0, 1_000_000), zero("no limit"), reload(NEW_LOGINS),
+            elsewhere(&["max_failed_logins", "auth_failure_limit"]);
+        /// How many logins of one user may fail in a minute, from wherever the user's `allow` lets in; then the user is
+        /// refused with SQLSTATE 28000 until some are forgotten.
+        pub failed_logins_per_user: u32 => default("20"), within(0, 1_000_000), zero("no limit"), reload(NEW_LOGINS);
     }
 }
 
@@ -97,6 +105,10 @@ section! {
             elsewhere(&["client_tls_key_file", "ssl_key_file", "private_key"]);
         /// Whether a client without TLS is refused.
         pub required: bool => default("false"), reload(NEW_CONNECTIONS);
+        /// The certificates of the authorities that sign those of clients. Clients are asked for one then; one that is
+        /// shown must be right, and users with `certificate` must show theirs.
+        pub client_ca: Option<Pem> => absent("clients are asked for no certificate", "clients.crt"),
+            reload(NEW_CONNECTIONS), elsewhere(&["client_tls_ca_file", "ssl_ca_file", "clientcert"]);
     }
 }
 
@@ -246,21 +258,30 @@ section! {
     pub struct Control {
         /// The role's name at the backend.
         pub user: String => required("tollgate"), restart(), elsewhere(&["role", "username", "name"]);
-        /// The role's password.
-        pub password: Option<Secret<String>> =>
+        /// The role's password; of a command the line that it prints, as for `login` of a team.
+        pub password: Option<LoginPassword> =>
             absent("none: the server trusts the connection", "{ file = \"control.secret\" }"), shown(), restart();
     }
 }
 
 section! {
     /// A login at a backend.
-    pub struct Login {
+    pub struct Login checked by checks::login {
         /// The role's name at the backend.
-        pub user: String => required("growth"), reload(NEW_CONNECTIONS), elsewhere(&["role", "username", "name"]);
-        /// The role's password.
-        pub password: Option<Secret<String>> =>
+        pub user: Option<String> => absent("that of each user, with `as_user`", "growth"), shown(),
+            reload(NEW_CONNECTIONS), elsewhere(&["role", "username", "name"]);
+        /// The role's password. Of a `command` it is the line that it prints: it is run when the gateway starts, and
+        /// again whenever `refresh` (10min) is over; while it fails, the password before stays in use. There is no
+        /// shell: the command is a list of words, or a text that is cut at spaces, where quotation marks and
+        /// backslashes keep a word together.
+        pub password: Option<LoginPassword> =>
             absent("none: the server trusts the connection", "{ env = \"GROWTH_PASSWORD\" }"), shown(),
             reload(NEW_CONNECTIONS);
+        /// Whether each user logs in at the backend under its own name, with what its login at the gateway shows. Its
+        /// `password` must be what the backend stores of it (the same SCRAM verifier, hash or digest), or the password
+        /// itself. Nothing is shared between users then, neither connections nor answers.
+        pub as_user: bool => default("false"), reload(NEW_CONNECTIONS),
+            elsewhere(&["passthrough_auth", "auth_passthrough", "pass_through"]);
     }
 }
 
@@ -283,6 +304,10 @@ section! {
         /// says what for, and how many of the team's queries are before it.
         pub queue_notice: Duration => default("5s"), within(0, DAY), zero("no notice"),
             reload(NEW_LOGINS), elsewhere(&["query_wait_notify"]);
+        /// The networks from which its users may log in; an address alone is a network of one. A user's own `allow`
+        /// narrows it further.
+        pub allow: Option<Networks> => absent("from everywhere", "[\"10.0.0.0/8\", \"::1\"]"), reload(NEW_LOGINS),
+            elsewhere(&["hba", "allowed_networks", "cidr"]);
     }
 }
 
@@ -318,17 +343,32 @@ section! {
 }
 
 section! {
+    /// The certificate that a user shows when it connects with TLS; `client_ca` of `[listen.tls]` says who signs it.
+    pub struct UserCertificate {
+        /// Its common name.
+        pub cn: String => required("ana"), reload(NEW_LOGINS), elsewhere(&["common_name", "name"]);
+    }
+}
+
+section! {
     /// A user: somebody, or some program, that logs in at the gateway. NAME is the name of the login.
     pub struct User checked by checks::user {
         /// What the client's password is checked against: in this file a SCRAM verifier, which `tollgate password`
-        /// makes, or PostgreSQL's MD5 hash; in a file or a variable also the password itself. Amazon's drivers
-        /// can use a SCRAM verifier only over TLS.
-        pub password: Password => required("{ env = \"ANA_PASSWORD\" }"), reload(NEW_LOGINS), elsewhere(&["auth"]);
+        /// makes, PostgreSQL's MD5 hash, or Redshift's digest `sha256|hash|salt`; in a file or a variable also the
+        /// password itself. Amazon's drivers can use a SCRAM verifier, and the others a digest, only over TLS.
+        pub password: Option<Password> => absent("none, with `certificate`", "{ env = \"ANA_PASSWORD\" }"), shown(),
+            reload(NEW_LOGINS), elsewhere(&["auth"]);
         /// The team that the user's queries belong to.
         pub team: Option<TeamName> => absent("none, which only an admin may have", "growth"), shown(),
             reload(NEW_LOGINS), elsewhere(&["group"]);
         /// Whether the user may connect to the database `tollgate`, which is the console.
         pub admin: bool => default("false"), reload(NEW_LOGINS), elsewhere(&["admin_users", "superuser"]);
+        /// The networks from which the user may log in; an address alone is a network of one.
+        pub allow: Option<Networks> => absent("from everywhere", "[\"10.0.0.0/8\", \"::1\"]"), reload(NEW_LOGINS),
+            elsewhere(&["hba", "allowed_networks", "cidr"]);
+        /// The certificate that the user must show. Without a `password` it is enough; with one both are needed.
+        pub certificate: Option<UserCertificate> => absent("none is needed", "{ cn = \"ana\" }"),
+            elsewhere(&["cert", "clientcert"]);
     }
 }
 

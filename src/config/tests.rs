@@ -64,7 +64,10 @@ fn what_is_written_arrives_and_what_is_not_is_at_its_default() {
         (CacheWhat::Reads, ByteSize(1 << 30))
     );
     let team = &config.teams[&TeamName::new("growth")];
-    assert_eq!(team.login.password, Some(Secret::new("tiger".to_owned())));
+    assert_eq!(
+        team.login.password,
+        Some(LoginPassword::Text(Secret::new("tiger".to_owned())))
+    );
     let quota = Quota {
         concurrent_queries: Some(4),
         queue_length: Some(0),
@@ -75,7 +78,10 @@ fn what_is_written_arrives_and_what_is_not_is_at_its_default() {
     };
     assert_eq!(team.quota, quota);
     let ana = &config.users[&UserName::new("ana")];
-    assert_eq!(ana.password, Password::Plain(Secret::new("tiger".to_owned())));
+    assert_eq!(
+        ana.password,
+        Some(Password::Plain(Secret::new("tiger".to_owned())))
+    );
     assert_eq!(
         (ana.team.as_ref(), ana.admin),
         (Some(&TeamName::new("growth")), false)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::Address;
 use super::kind::Kind;
 use super::names::{Name, closest};
+use super::network::Networks;
 use super::reader::{Node, Reader, Table, quoted};
 use super::schema::{Section, Setting, Value};
 use super::summary::Rows;
@@ -202,6 +203,44 @@ impl Value for Vec<DatabaseName> {
     fn rows(&self, setting: &'static Setting, path: &str, rows: &mut Rows) {
         let names: Vec<String> = self.iter().map(|name| quoted(name.as_str())).collect();
         rows.leaf(setting, path, &format!("[{}]", names.join(", ")));
+    }
+}
+
+impl Value for Networks {
+    const KIND: Kind = Kind::Networks;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let Some(array) = node.value.as_array() else {
+            node.note_type(Self::KIND, reader);
+            return None;
+        };
+        let mut networks = Vec::with_capacity(array.len());
+        for item in array {
+            let item = Node {
+                value: item.get_ref(),
+                path: node.path.clone(),
+                line: reader.line_at(item.span().start),
+            };
+            let text = item.text(Kind::Text, reader)?;
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(error) => {
+                    let hint = "write e.g. \"10.0.0.0/8\" or \"::1\"";
+                    let message = format!("{} is not a network: {error}", quoted(text));
+                    reader.note_node(&item, message, Some(hint.to_owned()));
+                }
+            }
+        }
+        if array.is_empty() {
+            let hint = "name at least one network, or leave the line out to allow every address";
+            reader.note_node(node, "is empty", Some(hint.to_owned()));
+        }
+        (networks.len() == array.len() && !networks.is_empty()).then_some(Self(networks))
+    }
+
+    fn rows(&self, setting: &'static Setting, path: &str, rows: &mut Rows) {
+        let networks: Vec<String> = self.0.iter().map(|network| format!("\"{network}\"")).collect();
+        rows.leaf(setting, path, &format!("[{}]", networks.join(", ")));
     }
 }
 

@@ -67,6 +67,20 @@ impl SqlState {
         .find(|known| known.0 == code)
     }
 
+    /// The code that a server refuses a login with, if `code` is one of those.
+    pub fn of_login(code: &str) -> Option<Self> {
+        [
+            Self::INVALID_AUTHORIZATION_SPECIFICATION,
+            Self::INVALID_PASSWORD,
+            Self::INVALID_CATALOG_NAME,
+            Self::INSUFFICIENT_PRIVILEGE,
+            Self::TOO_MANY_CONNECTIONS,
+            Self::CANNOT_CONNECT_NOW,
+        ]
+        .into_iter()
+        .find(|known| known.0 == code)
+    }
+
     /// The five characters.
     pub fn as_str(self) -> &'static str {
         self.0

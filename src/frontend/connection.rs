@@ -1,25 +1,28 @@
 //! One accepted client, from its first byte to its last.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::auth::Proven;
 use crate::backend::{BackendError, ServerKey};
 use crate::config;
 use crate::error::SqlState;
 use crate::pipeline::{
-    Client, Gateway, Greeting, Identity, Login, ServeError, Session, SessionCard, Team, changes_reading,
-    tcp_options,
+    Client, Gateway, Greeting, Identity, Login, NoConnection, ServeError, Session, SessionCard, Team,
+    TeamLogin, changes_reading, tcp_options,
 };
 use crate::session::{Settings, StartupRequest};
 use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
 use crate::types::{DatabaseName, UserName};
 use crate::wire::{self, TransactionStatus};
 
-use super::login::{Door, LoginError, Opening, refusal};
+use super::attempts::Attempts;
+use super::error::LoginError;
+use super::login::{Door, Opening};
 use super::places::{Place, Places};
 use super::workers::Accepted;
 use super::{cancel, console};
@@ -34,6 +37,7 @@ const CONSOLE: &str = "tollgate";
 pub struct Frontend {
     gateway: Arc<Gateway>,
     places: Places,
+    attempts: Attempts,
     draining: AtomicBool,
 }
 
@@ -51,6 +55,7 @@ impl Frontend {
         Self {
             gateway,
             places,
+            attempts: Attempts::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -90,34 +95,46 @@ impl Frontend {
             Ok(Ok((_, Opening::Cancel(key)))) => return cancel::cancel(&self.gateway, &key, address).await,
             Ok(Err((mut door, error))) => return self.refuse(&mut door, address, None, &error).await,
             // a client that says nothing gets no answer
-            Err(_) => return self.count_refusal(address, None, &LoginError::Timeout),
+            Err(_) => return self.count_refusal(address, None, false, &LoginError::Timeout),
         };
         let place = match place {
             Ok(place) => place,
             Err(full) => {
-                let error = refusal(address, full);
-                return self.refuse(&mut door, address, Some(&request.user), &error).await;
+                let error = LoginError::Full(full);
+                return self.refuse(&mut door, address, Some(&request), &error).await;
             }
         };
-        let admitted = tokio::time::timeout(timeout, self.admit(&mut door, &request));
+        let admitted = tokio::time::timeout(timeout, self.admit(&mut door, &request, address.ip()));
         let admitted = admitted.await.unwrap_or(Err(LoginError::Timeout));
         match admitted {
-            Ok(guest) => self.host(door, request, guest, address, place).await,
-            Err(error) => self.refuse(&mut door, address, Some(&request.user), &error).await,
+            Ok((guest, proven)) => self.host(door, request, guest, proven, address, place).await,
+            Err(error) => self.refuse(&mut door, address, Some(&request), &error).await,
         }
     }
 
     /// Checks the password, and then whether the user may go where it wants.
-    async fn admit(&self, door: &mut Door, request: &StartupRequest) -> Result<Guest, LoginError> {
+    async fn admit(
+        &self,
+        door: &mut Door,
+        request: &StartupRequest,
+        address: IpAddr,
+    ) -> Result<(Guest, Proven), LoginError> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(LoginError::Draining);
         }
-        door.authenticate(request, &self.gateway).await?;
+        let mut proven = door
+            .authenticate(request, &self.gateway, &self.attempts, address)
+            .await?;
         let realm = self.gateway.realm();
+        // only now: who does not know the password does not learn from where to come
+        if !realm.allows(&request.user, address) {
+            let user = request.user.clone();
+            return Err(LoginError::Address { user, address });
+        }
         let member = realm.users.get(request.user.as_str());
         if request.database == CONSOLE {
             return if member.is_some_and(|member| member.admin) {
-                Ok(Guest::Admin)
+                Ok((Guest::Admin, proven))
             } else {
                 Err(LoginError::NotAdmin)
             };
@@ -130,10 +147,15 @@ impl Frontend {
         let place = (team.backend.name.clone(), name.clone());
         let database = realm.databases.get(&place).map(Arc::clone);
         let database = database.ok_or_else(|| LoginError::NoDatabase(request.database.clone()))?;
+        if team.login == TeamLogin::AsUser
+            && let Some(secret) = proven.secret.take()
+        {
+            realm.learnt.note(&request.user, secret);
+        }
         let key = ServerKey {
             backend: team.backend.name.clone(),
             database: name,
-            user: Arc::clone(&team.login),
+            user: team.login.role(&request.user),
             team: team.name.clone(),
         };
         let greeting = self.greeting(&key, &team, &request.settings).await?;
@@ -160,7 +182,7 @@ impl Frontend {
             };
             wire::parameter_status_frame(name, value, &mut door.outbox);
         }
-        Ok(Guest::Member(Box::new(identity)))
+        Ok((Guest::Member(Box::new(identity)), proven))
     }
 
     /// What the backend tells a session with these settings at login; asked once for each combination, and then again
@@ -180,7 +202,7 @@ impl Frontend {
         let backend = &team.backend;
         let patience = backend.checkout_timeout();
         let checkout = backend.pool.checkout(key, patience).await;
-        let mut lease = checkout.map_err(|error| ServeError::from(backend.no_connection(error)))?;
+        let mut lease = checkout.map_err(|error| refused_login(backend.no_connection(error), &team.login))?;
         lease.restore(&settings).await.map_err(refused_setting)?;
         let greeting = Arc::new(Greeting {
             parameters: lease.parameters().clone(),
@@ -200,6 +222,7 @@ impl Frontend {
         mut door: Door,
         request: StartupRequest,
         guest: Guest,
+        proven: Proven,
         address: SocketAddr,
         _place: Place,
     ) {
@@ -222,6 +245,7 @@ impl Frontend {
             database: login.database.as_str(),
             address,
             tls: login.tls,
+            method: proven.method,
             application: Some(request.application_name.as_str()).filter(|name| !name.is_empty()),
         }
         .emit(&self.gateway.metrics);
@@ -254,8 +278,14 @@ impl Frontend {
         }
     }
 
-    async fn refuse(&self, door: &mut Door, address: SocketAddr, user: Option<&str>, error: &LoginError) {
-        self.count_refusal(address, user, error);
+    async fn refuse(
+        &self,
+        door: &mut Door,
+        address: SocketAddr,
+        request: Option<&StartupRequest>,
+        error: &LoginError,
+    ) {
+        self.count_refusal(address, request, door.stream.tls(), error);
         if matches!(error, LoginError::Gone(_)) {
             return;
         }
@@ -265,16 +295,39 @@ impl Frontend {
         drop(tokio::time::timeout(Duration::from_secs(1), door.flush()).await);
     }
 
-    fn count_refusal(&self, address: SocketAddr, user: Option<&str>, error: &LoginError) {
+    fn count_refusal(
+        &self,
+        address: SocketAddr,
+        request: Option<&StartupRequest>,
+        tls: bool,
+        error: &LoginError,
+    ) {
         use crate::error::ClientError;
         LoginRefused {
             address,
-            user,
+            user: request.map(|request| request.user.as_str()),
+            database: request.map(|request| request.database.as_str()),
+            tls,
             outcome: error.outcome(),
             sqlstate: Some(error.sqlstate()),
+            error,
         }
         .emit(&self.gateway.metrics);
     }
+}
+
+/// What the backend says to a user who logs in there as itself is for that user; what it says to the gateway's own login
+/// is not, beyond that it is not to be had.
+fn refused_login(error: NoConnection, login: &TeamLogin) -> LoginError {
+    if let (Some(BackendError::Refused { code, message }), TeamLogin::AsUser) = (error.cause(), login)
+        && let Some(code) = SqlState::of_login(code)
+    {
+        return LoginError::Refused {
+            code,
+            message: message.clone(),
+        };
+    }
+    ServeError::from(error).into()
 }
 
 /// A setting of the start-up packet that the backend does not take is refused in the backend's own words.
@@ -282,7 +335,7 @@ fn refused_setting(error: BackendError) -> LoginError {
     if let BackendError::Refused { code, message } = &error
         && let Some(code) = SqlState::of_setting(code)
     {
-        return LoginError::Setting {
+        return LoginError::Refused {
             code,
             message: message.clone(),
         };

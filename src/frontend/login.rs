@@ -1,143 +1,24 @@
 //! From the first byte to the greeting: TLS, start-up packet, password.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::places::Full;
+use super::attempts::{Allowance, Attempts};
+use super::error::LoginError;
 use super::stream::ClientStream;
-use crate::auth::{AuthError, Exchange, Progress, method};
-use crate::error::{ClientError, Severity, SqlState};
-use crate::pipeline::{Gateway, Realm};
-use crate::session::{StartupError, StartupRequest};
-use crate::telemetry::LoginOutcome;
+use crate::auth::{AuthError, Client, Exchange, Progress, Proven, common_name, method};
+use crate::pipeline::{ALPN, Gateway, ListenTls, Realm};
+use crate::session::StartupRequest;
 use crate::wire::{self, CancelKey, Initial, WireError};
 
 /// The longest message of a client that is not logged in.
 const MAX_MESSAGE: usize = 64 * 1024;
-
-/// Why a client does not get in.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LoginError {
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error(transparent)]
-    Startup(#[from] StartupError),
-    #[error(transparent)]
-    Auth(#[from] AuthError),
-    #[error("received unencrypted data after SSL request")]
-    PlaintextAfterSslRequest,
-    #[error("connection requires TLS")]
-    TlsRequired,
-    #[error("sorry, too many clients already")]
-    Full(Full),
-    #[error("canceling authentication due to timeout")]
-    Timeout,
-    #[error("the gateway is shutting down")]
-    Draining,
-    #[error("database \"{0}\" does not exist")]
-    NoDatabase(String),
-    #[error("user \"{0}\" belongs to no team")]
-    NoTeam(String),
-    #[error("permission denied for database \"tollgate\"")]
-    NotAdmin,
-    #[error("{message}")]
-    Setting { code: SqlState, message: String },
-    #[error(transparent)]
-    Backend(#[from] crate::pipeline::ServeError),
-    /// The client is gone; there is nobody to tell.
-    #[error("the client went away")]
-    Gone(#[from] std::io::Error),
-}
-
-impl ClientError for LoginError {
-    fn sqlstate(&self) -> SqlState {
-        match self {
-            Self::Wire(_) | Self::PlaintextAfterSslRequest | Self::Gone(_) => SqlState::PROTOCOL_VIOLATION,
-            Self::Startup(error) => error.sqlstate(),
-            Self::Auth(error) => error.sqlstate(),
-            Self::TlsRequired | Self::NoTeam(_) => SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            Self::Full(_) => SqlState::TOO_MANY_CONNECTIONS,
-            Self::Timeout => SqlState::QUERY_CANCELED,
-            Self::Draining => SqlState::CANNOT_CONNECT_NOW,
-            Self::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
-            Self::NotAdmin => SqlState::INSUFFICIENT_PRIVILEGE,
-            Self::Setting { code, .. } => *code,
-            Self::Backend(error) => error.sqlstate(),
-        }
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::Fatal
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::Full(Full::Total(max)) => Some(format!("The limit is {max} connections.")),
-            Self::Full(Full::Address(max)) => Some(format!("The limit is {max} connections from one address.")),
-            Self::Backend(error) => error.detail(),
-            Self::PlaintextAfterSslRequest => {
-                Some("This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.".to_owned())
-            }
-            Self::Wire(_)
-            | Self::Startup(_)
-            | Self::Auth(_)
-            | Self::TlsRequired
-            | Self::Timeout
-            | Self::Draining
-            | Self::NoDatabase(_)
-            | Self::NoTeam(_)
-            | Self::NotAdmin
-            | Self::Setting { .. }
-            | Self::Gone(_) => None,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Startup(error) => error.hint(),
-            Self::Auth(error) => error.hint(),
-            Self::Backend(error) => error.hint(),
-            Self::TlsRequired => Some("Connect with sslmode=require or stronger.".to_owned()),
-            Self::NoTeam(_) => Some("An administrator's console is the database \"tollgate\".".to_owned()),
-            Self::NotAdmin => Some("Only users with \"admin = true\" may use the console.".to_owned()),
-            Self::Full(_) => Some("Close connections that are not used, or share them in a pool.".to_owned()),
-            Self::Wire(_)
-            | Self::PlaintextAfterSslRequest
-            | Self::Timeout
-            | Self::Draining
-            | Self::NoDatabase(_)
-            | Self::Setting { .. }
-            | Self::Gone(_) => None,
-        }
-    }
-}
-
-impl LoginError {
-    /// What to count it as.
-    pub(super) fn outcome(&self) -> LoginOutcome {
-        match self {
-            Self::Wire(_) | Self::Startup(_) | Self::PlaintextAfterSslRequest | Self::Gone(_) => {
-                LoginOutcome::Protocol
-            }
-            Self::Auth(AuthError::WrongPassword(_)) => LoginOutcome::WrongPassword,
-            Self::Auth(AuthError::Protocol(_)) => LoginOutcome::Protocol,
-            Self::Auth(AuthError::NeedsTls(_))
-            | Self::TlsRequired
-            | Self::NoDatabase(_)
-            | Self::NoTeam(_)
-            | Self::Setting { .. }
-            | Self::NotAdmin => LoginOutcome::NotAllowed,
-            Self::Full(_) => LoginOutcome::Limit,
-            Self::Timeout => LoginOutcome::Timeout,
-            Self::Draining | Self::Backend(_) => LoginOutcome::Unavailable,
-        }
-    }
-}
 
 /// What a first packet leads to.
 pub(super) enum Opening {
@@ -147,11 +28,26 @@ pub(super) enum Opening {
     Startup(StartupRequest),
 }
 
+/// What a client's certificate says about the user that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientCertificate {
+    /// The user needs none.
+    Unneeded,
+    /// It is that user's.
+    Right,
+    /// It is somebody else's.
+    Wrong,
+    /// None was shown.
+    Missing,
+}
+
 /// A client that is logging in.
 pub(super) struct Door {
     pub(super) stream: ClientStream,
     pub(super) inbox: BytesMut,
     pub(super) outbox: BytesMut,
+    /// What the TLS handshake was made with.
+    tls: Option<Arc<ListenTls>>,
 }
 
 impl Door {
@@ -161,6 +57,7 @@ impl Door {
             stream: ClientStream::Plain(stream),
             inbox: BytesMut::with_capacity(1024),
             outbox: BytesMut::new(),
+            tls: None,
         }
     }
 
@@ -180,6 +77,18 @@ impl Door {
     /// Up to and with the start-up packet. Each kind of encryption may be asked for once.
     pub(super) async fn open(mut self, realm: &Realm) -> Result<(Self, Opening), (Self, LoginError)> {
         let (mut asked_tls, mut asked_gss) = (false, false);
+        match self.begins_with_tls().await {
+            Ok(true) if realm.tls.is_some() => {
+                asked_tls = true;
+                self = self.shake_hands(realm).await?;
+                if !self.stream.agreed_on(ALPN) {
+                    return Err((self, LoginError::NoAlpn));
+                }
+            }
+            // without TLS it is a start-up packet of a length that none has
+            Ok(_) => {}
+            Err(error) => return Err((self, error)),
+        }
         loop {
             let (packet, len) = match wire::initial(&self.inbox) {
                 Ok(Some(packet)) => packet,
@@ -226,14 +135,25 @@ impl Door {
         }
     }
 
+    /// Whether the client does not ask for TLS but begins with it (`sslnegotiation=direct`). A start-up packet begins with
+    /// its length, which is short enough for a first byte of 0.
+    async fn begins_with_tls(&self) -> Result<bool, LoginError> {
+        const HANDSHAKE: u8 = 0x16;
+        let mut first = [0];
+        match &self.stream {
+            ClientStream::Plain(stream) => Ok(stream.peek(&mut first).await? == 1 && first == [HANDSHAKE]),
+            ClientStream::Tls(_) => Ok(false),
+        }
+    }
+
     async fn answer_tls(mut self, realm: &Realm) -> Result<Self, (Self, LoginError)> {
-        let (Some(tls), false) = (&realm.tls, self.stream.tls()) else {
+        if realm.tls.is_none() || self.stream.tls() {
             self.outbox.extend_from_slice(b"N");
             return match self.flush().await {
                 Ok(()) => Ok(self),
                 Err(error) => Err((self, error.into())),
             };
-        };
+        }
         // what came with the request in clear must not be taken for what TLS protects (CVE-2021-23214)
         if !self.inbox.is_empty() {
             return Err((self, LoginError::PlaintextAfterSslRequest));
@@ -242,36 +162,42 @@ impl Door {
         if let Err(error) = self.flush().await {
             return Err((self, error.into()));
         }
+        self.shake_hands(realm).await
+    }
+
+    /// The TLS handshake; nothing where there is no TLS, or where there is TLS already.
+    async fn shake_hands(self, realm: &Realm) -> Result<Self, (Self, LoginError)> {
         let Self {
             stream,
             inbox,
             outbox,
+            tls: before,
         } = self;
-        let stream = match stream {
-            ClientStream::Plain(stream) => stream,
-            ClientStream::Tls(_) => {
+        let (stream, tls) = match (stream, &realm.tls) {
+            (ClientStream::Plain(stream), Some(tls)) => (stream, Arc::clone(tls)),
+            (stream, _) => {
                 return Ok(Self {
                     stream,
                     inbox,
                     outbox,
+                    tls: before,
                 });
             }
         };
-        match TlsAcceptor::from(Arc::clone(tls))
-            .accept(stream)
-            .into_fallible()
-            .await
-        {
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+        match acceptor.accept(stream).into_fallible().await {
             Ok(stream) => Ok(Self {
                 stream: ClientStream::Tls(Box::new(stream)),
                 inbox,
                 outbox,
+                tls: Some(tls),
             }),
             Err((error, stream)) => Err((
                 Self {
                     stream: ClientStream::Plain(stream),
                     inbox,
                     outbox,
+                    tls: before,
                 },
                 LoginError::Gone(error),
             )),
@@ -283,41 +209,96 @@ impl Door {
         &mut self,
         request: &StartupRequest,
         gateway: &Gateway,
-    ) -> Result<(), LoginError> {
+        attempts: &Attempts,
+        address: IpAddr,
+    ) -> Result<Proven, LoginError> {
+        let realm = gateway.realm();
+        let user = request.user.as_str();
+        let allowance = Allowance {
+            per_address: realm.config.listen.failed_logins_per_address,
+            per_user: realm.config.listen.failed_logins_per_user,
+        };
+        let check = || {
+            let checked = attempts.check(address, user, allowance, Instant::now());
+            checked.map_err(|barred| LoginError::barred(barred, user))
+        };
+        check()?;
         if let Some(options) = &request.negotiate {
             wire::negotiate_protocol_version(request.minor, options.clone(), &mut self.outbox);
         }
-        let credential = gateway.realm().credential(&request.user);
-        let method = method(
-            credential.form(),
-            request.amazon_driver,
-            self.stream.tls(),
-            &request.user,
-        )?;
-        let mut exchange = Exchange::begin(&request.user, credential, method, &mut self.outbox);
+        // who may not come from there anyway must not be able to lock the user out
+        let charged = realm.allows(user, address).then_some(user);
+        let has_password = realm
+            .users
+            .get(user)
+            .is_none_or(|member| member.credential.is_some());
+        let credential = realm.credential(user);
+        let client = Client {
+            amazon_driver: request.amazon_driver,
+            tls: self.stream.tls(),
+            binding: self.tls.as_ref().and_then(|tls| tls.end_point.clone()),
+        };
+        let certificate = self.certificate(&realm, user);
+        match certificate {
+            ClientCertificate::Right if !has_password => {
+                return Ok(Proven {
+                    method: "certificate",
+                    secret: None,
+                });
+            }
+            // who shows one that the authorities signed learns more than a stranger
+            ClientCertificate::Wrong => {
+                attempts.failed(address, charged, allowance, Instant::now());
+                return Err(LoginError::Certificate(user.to_owned()));
+            }
+            ClientCertificate::Unneeded | ClientCertificate::Right | ClientCertificate::Missing => {}
+        }
+        let method = method(credential.form(), &client, user)?;
+        let mut exchange = Exchange::begin(user, credential, method, client.binding, &mut self.outbox);
         loop {
             self.flush().await?;
-            let frame = self.password_frame().await?;
-            match exchange.next(&frame, &mut self.outbox)? {
-                Progress::Goes(next) => exchange = *next,
-                Progress::Done => return Ok(()),
+            let frame = self.answer(exchange.tag()).await?;
+            if exchange.decides() {
+                // again: many at once must not get more guesses than one after the other
+                check()?;
+            }
+            match exchange.next(&frame, &mut self.outbox) {
+                Ok(Progress::Goes(next)) => exchange = *next,
+                Ok(Progress::Done(_)) if certificate == ClientCertificate::Missing => {
+                    return Err(LoginError::Certificate(user.to_owned()));
+                }
+                Ok(Progress::Done(proven)) => return Ok(proven),
+                Err(error) => {
+                    if matches!(error, AuthError::WrongPassword(_)) {
+                        attempts.failed(address, charged, allowance, Instant::now());
+                    }
+                    return Err(error.into());
+                }
             }
         }
     }
 
-    async fn password_frame(&mut self) -> Result<BytesMut, LoginError> {
+    /// Whether the client showed the certificate that `user` needs.
+    fn certificate(&self, realm: &Realm, user: &str) -> ClientCertificate {
+        let member = realm.users.get(user);
+        let Some(needed) = member.and_then(|member| member.certificate.as_deref()) else {
+            return ClientCertificate::Unneeded;
+        };
+        match self.stream.certificate() {
+            None => ClientCertificate::Missing,
+            Some(shown) if common_name(shown).as_deref() == Some(needed) => ClientCertificate::Right,
+            Some(_) => ClientCertificate::Wrong,
+        }
+    }
+
+    /// The client's answer, a frame with `tag`.
+    async fn answer(&mut self, tag: u8) -> Result<BytesMut, LoginError> {
         loop {
             match wire::header(&self.inbox, MAX_MESSAGE)? {
-                Some(header) if header.tag != b'p' => return Err(WireError::UnknownTag(header.tag).into()),
+                Some(header) if header.tag != tag => return Err(WireError::UnknownTag(header.tag).into()),
                 Some(header) if self.inbox.len() >= header.len => return Ok(self.inbox.split_to(header.len)),
                 Some(_) | None => self.receive().await?,
             }
         }
     }
-}
-
-/// What a client that connects now has to be told, if it may not even try.
-pub(super) fn refusal(address: SocketAddr, full: Full) -> LoginError {
-    tracing::debug!(%address, "no place for another client");
-    LoginError::Full(full)
 }

@@ -1,8 +1,10 @@
 //! The client's side: accept, protect, log in, and hand over to a session or to the console.
 
+mod attempts;
 mod cancel;
 mod connection;
 mod console;
+mod error;
 mod listener;
 mod login;
 mod places;

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -22,6 +23,24 @@ impl ClientStream {
         match self {
             Self::Plain(_) => false,
             Self::Tls(_) => true,
+        }
+    }
+}
+
+impl ClientStream {
+    /// The certificate that the client showed, which was verified, if it showed one.
+    pub(super) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
+        }
+    }
+
+    /// Whether client and gateway agreed, within TLS, to speak `protocol`.
+    pub(super) fn agreed_on(&self, protocol: &[u8]) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(protocol),
         }
     }
 }

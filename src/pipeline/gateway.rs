@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::realm::{
-    Database, GatewayError, Realm, build, cache_limits, ceiling, passwords, pool_limits, quota_limits,
-    tcp_options,
+    Database, GatewayError, Realm, build, cache_limits, ceiling, pool_limits, quota_limits, tcp_options,
 };
+use super::secrets::secrets;
 use super::sessions::Sessions;
 use crate::backend::{Route, ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
@@ -233,7 +233,7 @@ impl Gateway {
                 backend.pool.connector().set_route(Route {
                     tcp: tcp_options(&config.tcp_keepalive, config.tcp_user_timeout),
                     connect_timeout: config.connect_timeout,
-                    passwords: passwords(&realm.config, name),
+                    secrets: secrets(&realm.config, name, &route.secrets, &realm.learnt),
                     ..(*route).clone()
                 });
                 backend.pool.forgive();

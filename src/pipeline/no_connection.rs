@@ -1,6 +1,5 @@
 //! Why a request got no backend connection, in words for its client.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::BackendError;
@@ -29,7 +28,8 @@ impl NoConnection {
         }
     }
 
-    fn cause(&self) -> Option<&Arc<BackendError>> {
+    /// Why a connection could not be opened, now or a short while ago.
+    pub fn cause(&self) -> Option<&BackendError> {
         match &self.error {
             CheckoutError::Connect(error) => Some(error),
             CheckoutError::Held(hold) => Some(&hold.last),
@@ -141,6 +141,8 @@ fn seconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::pool::Hold;
 

@@ -2,26 +2,29 @@
 //! on living across it (pools, quotas, counters) is taken over.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
 
-use super::listen_tls::server_config;
+use super::listen_tls::{ListenTls, server_config};
 use super::no_connection::NoConnection;
-use crate::auth::{Credential, CredentialForm};
+use super::secrets::{control_password, logs_in_as_itself, secrets};
+use crate::auth::{Credential, CredentialForm, DigestKey};
 use crate::backend::catalog::{
-    CatalogAddress, CatalogError, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
+    CatalogAddress, CatalogError, CatalogPassword, CatalogSettings, CatalogSource, CatalogWatch,
+    WatchSettings,
 };
-use crate::backend::{BackendError, Connector, Route, Servers, TcpOptions, client_config};
+use crate::backend::{BackendError, Connector, Learnt, Route, Secrets, Servers, TcpOptions, client_config};
 use crate::cache::{CacheLimits, Tags};
 use crate::config::{self, Address, BackendKind, Config, Password, TlsMode};
 use crate::pool::{Ceiling, CheckoutError, Circuit, Limits, Pool, Retry};
 use crate::quota::{Quota, QuotaLimits};
 use crate::telemetry::event::{BackendConnected, BackendUnreachable, CircuitClosed, CircuitOpened};
 use crate::telemetry::{BackendMetrics, Metrics, TeamMetrics};
-use crate::types::{BackendName, DatabaseName, Secret, TeamName, UserName};
+use crate::types::{BackendName, DatabaseName, TeamName, UserName};
 
 /// How long one query for the catalog may take.
 const CATALOG_QUERY: Duration = Duration::from_secs(30);
@@ -154,6 +157,25 @@ impl Backend {
     }
 }
 
+/// Whom a team's users log in as at the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TeamLogin {
+    /// All as one role.
+    Role(Arc<str>),
+    /// Each as itself.
+    AsUser,
+}
+
+impl TeamLogin {
+    /// The role of `user`.
+    pub fn role(&self, user: &str) -> Arc<str> {
+        match self {
+            Self::Role(role) => Arc::clone(role),
+            Self::AsUser => user.into(),
+        }
+    }
+}
+
 /// A team.
 pub struct Team {
     /// Its name.
@@ -161,7 +183,7 @@ pub struct Team {
     /// The backend its queries go to.
     pub backend: Arc<Backend>,
     /// Whom they log in as there.
-    pub login: Arc<str>,
+    pub login: TeamLogin,
     /// What it may use.
     pub quota: Arc<Quota>,
     /// After how long a query that waits is told so; zero never.
@@ -172,8 +194,10 @@ pub struct Team {
 
 /// A user of the configuration.
 pub struct Member {
-    /// How to check its password.
-    pub credential: Credential,
+    /// How to check its password, if it has one.
+    pub credential: Option<Credential>,
+    /// The common name of the certificate that it must show, if it must.
+    pub certificate: Option<String>,
     /// Its team.
     pub team: Option<TeamName>,
     /// Whether it may use the console.
@@ -192,21 +216,37 @@ pub struct Realm {
     pub teams: BTreeMap<TeamName, Arc<Team>>,
     /// Users by name.
     pub users: BTreeMap<UserName, Member>,
+    /// What users' own logins showed, where their team logs in as they are.
+    pub learnt: Arc<Learnt>,
     /// TLS for clients, unless there is none.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<ListenTls>>,
 }
 
 impl Realm {
-    /// The user's credential, or one that no password fits, asked for as that of a user who might exist.
+    /// Whether `user` may log in from `address`; a user that does not exist may come from everywhere.
+    pub fn allows(&self, user: &str, address: IpAddr) -> bool {
+        let Some(user) = self.config.users.get(user) else {
+            return true;
+        };
+        let team = user.team.as_ref().and_then(|team| self.config.teams.get(team));
+        [user.allow.as_ref(), team.and_then(|team| team.allow.as_ref())]
+            .into_iter()
+            .flatten()
+            .all(|networks| networks.contains(address))
+    }
+
+    /// The user's credential, or for one who has none a credential that no password fits, asked for as that of a user who
+    /// might exist.
     pub fn credential(&self, user: &str) -> Credential {
-        if let Some(member) = self.users.get(user) {
-            return member.credential.clone();
+        let member = self.users.get(user);
+        if let Some(credential) = member.and_then(|member| member.credential.as_ref()) {
+            return credential.clone();
         }
-        let forms: Vec<CredentialForm> = self
+        let credentials = self
             .users
             .values()
-            .map(|member| member.credential.form())
-            .collect();
+            .filter_map(|member| member.credential.as_ref());
+        let forms: Vec<CredentialForm> = credentials.map(Credential::form).collect();
         let pick = user.bytes().fold(0_usize, |sum, byte| {
             sum.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
@@ -225,6 +265,7 @@ pub(super) fn build(
     metrics: &Metrics,
     connections: (&Arc<Servers>, &Arc<Ceiling>),
 ) -> Result<Realm, GatewayError> {
+    let learnt = old.map_or_else(Arc::default, |old| Arc::clone(&old.learnt));
     let mut backends = BTreeMap::new();
     let mut databases = BTreeMap::new();
     let mut shared: BTreeMap<(String, DatabaseName), Arc<Database>> = BTreeMap::new();
@@ -232,17 +273,28 @@ pub(super) fn build(
         let known = old.and_then(|old| old.backends.get(name)).map(Arc::clone);
         let backend = match known {
             Some(backend) => backend,
-            None => Arc::new(new_backend(name, settings, &config, metrics, connections)?),
+            None => Arc::new(new_backend(
+                name,
+                settings,
+                &config,
+                metrics,
+                connections,
+                &learnt,
+            )?),
         };
+        // one run for all databases
+        let mut control = None;
         for database in &settings.databases {
             let key = (name.clone(), database.clone());
             let known = old.and_then(|old| old.databases.get(&key)).map(Arc::clone);
             // one server's database has one catalog, however many backends lead to it: a change of definitions that came
             // by one of them is a change for all
             let place = (settings.address.to_string(), database.clone());
-            let database = match known.or_else(|| shared.get(&place).map(Arc::clone)) {
-                Some(database) => database,
-                None => Arc::new(new_database(name, database, settings, tags)?),
+            let database = if let Some(known) = known.or_else(|| shared.get(&place).map(Arc::clone)) {
+                known
+            } else {
+                let control = control.get_or_insert_with(|| control_password(name, settings));
+                Arc::new(new_database(name, database, settings, control.clone(), tags)?)
             };
             shared.insert(place, Arc::clone(&database));
             databases.insert(key, database);
@@ -259,7 +311,10 @@ pub(super) fn build(
         let team = Team {
             name: name.clone(),
             backend: Arc::clone(backend),
-            login: settings.login.user.as_str().into(),
+            login: match &settings.login.user {
+                Some(role) if !settings.login.as_user => TeamLogin::Role(role.as_str().into()),
+                Some(_) | None => TeamLogin::AsUser,
+            },
             quota: known.map_or_else(
                 || Arc::new(Quota::new(name.clone(), quota_limits(&settings.quota), now)),
                 |team| Arc::clone(&team.quota),
@@ -273,20 +328,28 @@ pub(super) fn build(
         .users
         .iter()
         .map(|(name, user)| {
-            let credential = match &user.password {
+            let credential = user.password.as_ref().map(|password| match password {
                 Password::Scram {
                     iterations,
                     salt,
                     stored_key,
                     server_key,
-                } => Credential::scram(*iterations, salt.clone(), stored_key, server_key),
+                } => Credential::scram(*iterations, salt.clone(), *stored_key, *server_key),
                 Password::Md5(hash) => Credential::md5(hash.clone()),
+                Password::Digest { hash, salt } => Credential::digest(DigestKey {
+                    salt: salt.clone(),
+                    hash: hash.clone(),
+                }),
                 Password::Plain(password) => Credential::plain(name.as_str(), password.clone()),
-            };
+            });
             (
                 name.clone(),
                 Member {
                     credential,
+                    certificate: user
+                        .certificate
+                        .as_ref()
+                        .map(|certificate| certificate.cn.clone()),
                     team: user.team.clone(),
                     admin: user.admin,
                 },
@@ -297,15 +360,23 @@ pub(super) fn build(
         .listen
         .tls
         .as_ref()
-        .map(|tls| server_config(tls.certificate.text.expose(), tls.key.text.expose()))
+        .map(server_config)
         .transpose()
-        .map_err(GatewayError::ListenTls)?;
+        .map_err(GatewayError::ListenTls)?
+        .map(Arc::new);
+    if let Some(old) = old {
+        learnt.retain(|user| {
+            let kept = logs_in_as_itself(&config, user);
+            kept.is_some() && kept == logs_in_as_itself(&old.config, user)
+        });
+    }
     Ok(Realm {
         config,
         backends,
         databases,
         teams,
         users,
+        learnt,
         tls,
     })
 }
@@ -316,13 +387,14 @@ fn new_backend(
     config: &Config,
     metrics: &Metrics,
     (servers, ceiling): (&Arc<Servers>, &Arc<Ceiling>),
+    learnt: &Arc<Learnt>,
 ) -> Result<Backend, GatewayError> {
     let route = Route {
         address: settings.address.clone(),
         tls: tls(name, settings)?,
         tcp: tcp_options(&settings.tcp_keepalive, settings.tcp_user_timeout),
         connect_timeout: settings.connect_timeout,
-        passwords: passwords(config, name),
+        secrets: secrets(config, name, &Secrets::default(), learnt),
     };
     let backend = Backend {
         name: name.clone(),
@@ -345,6 +417,7 @@ fn new_database(
     backend: &BackendName,
     name: &DatabaseName,
     settings: &config::Backend,
+    control: Option<CatalogPassword>,
     tags: &Arc<Tags>,
 ) -> Result<Database, GatewayError> {
     let address = match &settings.address {
@@ -361,7 +434,7 @@ fn new_database(
         address,
         database: name.clone(),
         user: settings.control.user.clone(),
-        password: settings.control.password.clone(),
+        password: control,
         connect_timeout: settings.connect_timeout,
         query_timeout: CATALOG_QUERY,
     };
@@ -423,13 +496,6 @@ pub fn tcp_options(keepalive: &config::TcpKeepalive, user_timeout: Duration) -> 
         keepalive: (!keepalive.idle.is_zero()).then(probes),
         user_timeout: (!user_timeout.is_zero()).then_some(user_timeout),
     }
-}
-
-pub(super) fn passwords(config: &Config, backend: &BackendName) -> BTreeMap<Arc<str>, Secret<String>> {
-    let teams = config.teams.values().filter(|team| team.backend == *backend);
-    teams
-        .filter_map(|team| Some((Arc::from(team.login.user.as_str()), team.login.password.clone()?)))
-        .collect()
 }
 
 pub(super) fn pool_limits(

@@ -101,6 +101,8 @@ words! {
         NotAllowed = "not_allowed",
         /// Too many connections.
         Limit = "limit",
+        /// Too many logins failed before, from that address or of that user.
+        Barred = "barred",
         /// It took too long.
         Timeout = "timeout",
         /// What was sent is not the protocol, or the client went away.

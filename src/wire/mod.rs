@@ -19,11 +19,13 @@ pub use frontend::{
     Bind, Execute, FrontendTag, Parse, Target, TargetKind, bind, execute, parse, query_text, target,
 };
 pub use startup::{
-    CancelKey, Initial, MAX_STARTUP, Protocol, StartupPacket, initial, password_text, sasl_initial,
+    CancelKey, Initial, MAX_STARTUP, Protocol, StartupPacket, digest_response, initial, password_text,
+    sasl_initial,
 };
 pub use synthesis::{
     Column, ColumnType, Value, authentication, authentication_ok, backend_key_data, close_statement_frame,
-    command_complete, data_row, describe_portal_frame, describe_statement_frame, empty_query, error_response,
-    flush_frame, negotiate_protocol_version, notice_response, parameter_description, parameter_status_frame,
-    parse_frame, query_frame, ready_for_query, row_description, simple, startup_message, sync_frame,
+    command_complete, data_row, describe_portal_frame, describe_statement_frame, digest_request, empty_query,
+    error_response, flush_frame, negotiate_protocol_version, notice_response, parameter_description,
+    parameter_status_frame, parse_frame, query_frame, ready_for_query, row_description, simple,
+    startup_message, sync_frame,
 };

@@ -152,6 +152,22 @@ pub fn sasl_initial(frame: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     Ok((mechanism, data))
 }
 
+/// Digest and client's nonce of a `DigestResponse`, the answer of Amazon's drivers to authentication request 13.
+///
+/// # Errors
+///
+/// A body that is too short or too long.
+pub fn digest_response(frame: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+    let mut body = Body::of(frame, "DigestResponse");
+    let mut counted = || {
+        let len = usize::try_from(body.i32()?).map_err(|_| body.malformed())?;
+        body.take(len)
+    };
+    let (digest, nonce) = (counted()?, counted()?);
+    body.end()?;
+    Ok((digest, nonce))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -236,6 +236,16 @@ pub fn authentication(message: &Authentication, out: &mut BytesMut) {
     put(message, out);
 }
 
+/// Redshift's request for a digest (code 13): the hash function SHA-256, the salt of the stored form, and a nonce.
+pub fn digest_request(salt: &[u8], nonce: &[u8], out: &mut BytesMut) {
+    let start = begin(b'R', out);
+    out.put_u32(13);
+    out.put_u32(0);
+    field(salt, out);
+    field(nonce, out);
+    end(start, out);
+}
+
 /// `AuthenticationOk`.
 pub fn authentication_ok(out: &mut BytesMut) {
     put(&Authentication::Ok, out);

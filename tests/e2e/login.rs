@@ -9,10 +9,13 @@ use crate::support::wire::{Login, Message, Wire};
 const SCRAM_USER: &str = "[user.scram]\nteam = \"growth\"\npassword = { env = \"SCRAM_VERIFIER\" }";
 const MD5_USER: &str = "[user.hashed]\nteam = \"growth\"\npassword = { env = \"MD5_HASH\" }";
 
-/// Users whose passwords are kept in either form; both are `secret`.
-fn with_forms() -> Setup {
+const DIGEST_USER: &str = "[user.digested]\nteam = \"growth\"\npassword = { env = \"DIGEST\" }";
+
+/// What `tollgate password` makes of `secret`.
+fn made(arguments: &[&str]) -> String {
     let made = crate::support::gateway::program()
         .arg("password")
+        .args(arguments)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -22,12 +25,21 @@ fn with_forms() -> Setup {
             child.wait_with_output()
         })
         .expect("tollgate password runs");
-    let verifier = String::from_utf8(made.stdout).expect("UTF-8").trim().to_owned();
+    String::from_utf8(made.stdout).expect("UTF-8").trim().to_owned()
+}
+
+/// Users whose passwords are kept in any form; all are `secret`.
+fn with_forms() -> Setup {
+    let verifier = made(&[]);
     assert!(verifier.starts_with("SCRAM-SHA-256$"), "{verifier}");
+    let digest = made(&["--digest"]);
+    assert!(digest.starts_with("sha256|"), "{digest}");
     let hash = postgres_protocol::password::md5(b"secret", "hashed");
     Setup::new()
         .more(SCRAM_USER)
         .more(MD5_USER)
+        .more(DIGEST_USER)
+        .variable("DIGEST", &digest)
         .variable("SCRAM_VERIFIER", &verifier)
         .variable("MD5_HASH", &hash)
 }
@@ -93,7 +105,7 @@ fn exchange(gateway: &Gateway, login: &Login<'_>) -> Vec<(u8, usize, String)> {
                     .map(|part| part.strip_prefix("i=").unwrap_or("").to_owned() + &part.len().to_string())
                     .collect::<Vec<_>>()
                     .join(","),
-                (b'R', 5) => String::new(),
+                (b'R', 5 | 13) => String::new(),
                 _ => String::from_utf8_lossy(&message.body).replace(login.user, "USER"),
             };
             (
@@ -109,10 +121,10 @@ fn exchange(gateway: &Gateway, login: &Login<'_>) -> Vec<(u8, usize, String)> {
 fn a_user_that_does_not_exist_looks_like_a_wrong_password() {
     let stage = Stage::with("", &with_forms());
     let database = stage.database.as_str();
-    // of each form that passwords are kept in here
-    let known =
-        ["scram", "hashed"].map(|name| exchange(&stage.gateway, &Login::new(name, "wrong", database)));
-    assert_eq!(known.each_ref().map(Vec::len), [3, 2], "{known:?}");
+    // of each form that passwords are kept in here; the digest takes TLS or a driver of Amazon's
+    let known = ["scram", "hashed", "digested"]
+        .map(|name| exchange(&stage.gateway, &Login::new(name, "wrong", database)));
+    assert_eq!(known.each_ref().map(Vec::len), [3, 2, 1], "{known:?}");
     for name in ["nobody", "someone else", "тест", "x", "y", "z"] {
         let unknown = exchange(&stage.gateway, &Login::new(name, "wrong", database));
         assert!(
@@ -170,7 +182,8 @@ fn amazons_drivers_are_never_offered_scram_and_their_parameters_are_taken() {
     for (user, password, codes) in [
         ("scram", "secret", vec![3, 0]),
         ("hashed", "secret", vec![5, 0]),
-        (ANA.0, ANA.1, vec![5, 0]),
+        ("digested", "secret", vec![13, 0]),
+        (ANA.0, ANA.1, vec![13, 0]),
     ] {
         let login = Login::new(user, password, &stage.database).with(&AMAZON);
         let mut wire = Wire::connect(address).start_tls(certificate.client());
@@ -183,6 +196,19 @@ fn amazons_drivers_are_never_offered_scram_and_their_parameters_are_taken() {
         let mut wire = Wire::connect(address).start_tls(certificate.client());
         assert_eq!(wire.authenticate(&wrong).expect_err("wrong").field('C'), "28P01");
     }
+    // their digest needs no TLS
+    for (user, password) in [("digested", "secret"), ANA] {
+        let login = Login::new(user, password, &stage.database).with(&AMAZON);
+        let mut wire = Wire::login(address, &login);
+        assert_eq!(wire.greeting.authentication, [13, 0], "{user}");
+        assert_eq!(wire.value("SELECT 1"), "1");
+    }
+    // other clients do not have it: the password itself, inside TLS
+    let login = Login::new("digested", "secret", &stage.database);
+    let mut wire = Wire::connect(address).start_tls(certificate.client());
+    wire.authenticate(&login).expect("it gets in");
+    assert_eq!(wire.greeting.authentication, [3, 0]);
+    assert_eq!(refused(&stage.gateway, &login).field('C'), "28000");
     // a verifier, no TLS: it cannot be, and the hint says what can
     let error = refused(
         &stage.gateway,
@@ -223,7 +249,7 @@ fn a_user_that_does_not_exist_looks_the_same_to_amazons_drivers() {
         )
     };
     for tls in [true, false] {
-        let known = ["scram", "hashed", ANA.0].map(|name| outcome(name, tls));
+        let known = ["scram", "hashed", "digested", ANA.0].map(|name| outcome(name, tls));
         for name in ["nobody", "somebody", "x", "y", "z"] {
             let unknown = outcome(name, tls);
             assert!(

@@ -13,6 +13,7 @@ mod support;
 mod script;
 mod stage;
 
+mod backend_login;
 mod cache;
 mod cancel;
 mod console;
@@ -26,6 +27,7 @@ mod pool;
 mod property;
 mod quota;
 mod relay;
+mod security;
 mod sessions;
 mod strangers;
 mod wire_scripts;

@@ -200,6 +200,13 @@ impl Postgres {
     }
 }
 
+/// Makes a file one of the server's own that nobody else can read, as it wants of keys.
+pub(crate) fn give_to_server(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
+    Account::unprivileged().give(path);
+}
+
 /// Runs psql on `script` at `address`; rows unaligned, columns separated by `|`.
 pub(crate) fn psql_at(address: SocketAddr, user: (&str, &str), database: &str, script: &str) -> Output {
     let mut child = Command::new(programs().join("psql"))

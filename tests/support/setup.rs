@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     more: String,
     level: Option<String>,
     address: Option<SocketAddr>,
+    control: Option<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -103,6 +104,12 @@ impl Setup {
         self
     }
 
+    /// Another source of the control user's password.
+    pub(crate) fn control_password(mut self, source: &str) -> Self {
+        self.control = Some(source.to_owned());
+        self
+    }
+
     /// A variable of the environment.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -120,6 +127,7 @@ impl Setup {
             more,
             level,
             address,
+            control,
             environment: _,
         } = self;
         let level = level.as_deref().unwrap_or("debug");
@@ -136,7 +144,7 @@ address = "{http}"
 [backend.warehouse]
 address = "{address}"
 databases = {databases:?}
-control = {{ user = "{control}", password = {{ env = "CONTROL_PASSWORD" }} }}
+control = {{ user = "{control_role}", password = {control} }}
 {backend}
 [team.growth]
 backend = "warehouse"
@@ -169,7 +177,8 @@ level = "{level}"
 {more}
 "#,
             address = address.unwrap_or_else(|| server.address()),
-            control = CONTROL.0,
+            control_role = CONTROL.0,
+            control = control.as_deref().unwrap_or("{ env = \"CONTROL_PASSWORD\" }"),
             growth_role = GROWTH.0,
             bi_role = BI.0,
         )

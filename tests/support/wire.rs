@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use postgres_protocol::message::frontend;
+use sha2::{Digest as _, Sha256};
 
 use super::frames::{Frames, startup};
 pub(crate) use super::message::{Message, Reply};
@@ -77,6 +78,35 @@ impl<'a> Login<'a> {
         all.extend(self.parameters);
         startup(self.minor, &all)
     }
+}
+
+/// What Amazon's drivers answer to authentication request 13: hash function, salt and nonce, the latter two with their
+/// lengths.
+fn digest_answer(request: &[u8], password: &[u8]) -> Vec<u8> {
+    assert_eq!(request[..4], [0; 4], "SHA-256");
+    let counted = |bytes: &[u8]| {
+        let len = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes")) as usize;
+        (bytes[4..4 + len].to_vec(), bytes[4 + len..].to_vec())
+    };
+    let (salt, rest) = counted(&request[4..]);
+    let (server_nonce, rest) = counted(&rest);
+    assert!(rest.is_empty(), "nothing behind the nonce");
+    let client_nonce = b"1700000000000";
+    let inner = Sha256::new()
+        .chain_update(password)
+        .chain_update(&salt)
+        .finalize();
+    let digest = Sha256::new()
+        .chain_update(inner)
+        .chain_update(&server_nonce)
+        .chain_update(client_nonce)
+        .finalize();
+    let mut answer = Vec::new();
+    for part in [digest.as_slice(), client_nonce] {
+        answer.extend(u32::try_from(part.len()).expect("few").to_be_bytes());
+        answer.extend(part);
+    }
+    answer
 }
 
 /// A connection.
@@ -189,6 +219,10 @@ impl Wire {
                             let hash = md5_hash(login.user.as_bytes(), login.password.as_bytes(), salt);
                             self.send(&Frames::new().password(hash.as_bytes()));
                         }
+                        13 => {
+                            let answer = digest_answer(rest, login.password.as_bytes());
+                            self.send(&Frames::new().frame(b'd', &[&answer]));
+                        }
                         10 => {
                             let offered = Message {
                                 tag: b'R',
@@ -261,6 +295,12 @@ impl Wire {
     pub(crate) fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];
         (self.stream.read(&mut byte).expect("a byte in time") == 1).then_some(byte[0])
+    }
+
+    /// Whether the server ends the connection without a word of its own.
+    pub(crate) fn gone(&mut self) -> bool {
+        let mut byte = [0];
+        !matches!(self.stream.read(&mut byte), Ok(1))
     }
 
     /// Everything up to the end of the stream.

@@ -7,5 +7,5 @@ mod rows;
 mod source;
 mod watch;
 
-pub use source::{CatalogAddress, CatalogError, CatalogSettings, CatalogSource, Snapshot};
+pub use source::{CatalogAddress, CatalogError, CatalogPassword, CatalogSettings, CatalogSource, Snapshot};
 pub use watch::{CatalogWatch, WatchSettings};

@@ -2,14 +2,20 @@
 
 use std::error::Error as _;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{
+    ConfigConnectImpl, Connect, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction,
+};
+use tokio::task::JoinHandle;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{IsolationLevel, NoTls, Socket};
+use tokio_postgres::{Client, IsolationLevel, NoTls, Socket};
 
 use super::queries;
 use super::rows::Rows;
+use crate::backend::CommandPassword;
 use crate::policy::Catalog;
 use crate::types::{DatabaseName, Secret};
 
@@ -45,11 +51,61 @@ pub struct CatalogSettings {
     /// The control user.
     pub user: String,
     /// Its password, when it needs one.
-    pub password: Option<Secret<String>>,
+    pub password: Option<CatalogPassword>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long one query may take, waiting for locks included. A whole load may take four times as long.
     pub query_timeout: Duration,
+}
+
+/// The control user's password.
+#[derive(Clone, Debug)]
+pub enum CatalogPassword {
+    /// The password.
+    Text(Secret<String>),
+    /// A command prints it; asked at each connection.
+    Command(Arc<CommandPassword>),
+}
+
+/// Connects with the password of the moment.
+struct Connecting<T> {
+    tls: T,
+    password: Option<CatalogPassword>,
+}
+
+type Connected = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
+
+impl<T> Connect for Connecting<T>
+where
+    T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
+    T::Stream: Sync + Send,
+    T::TlsConnect: Sync + Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn connect(
+        &self,
+        config: &tokio_postgres::Config,
+    ) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
+        let mut config = config.clone();
+        Box::pin(async move {
+            match &self.password {
+                None => {}
+                Some(CatalogPassword::Text(password)) => {
+                    config.password(password.expose());
+                }
+                Some(CatalogPassword::Command(command)) => {
+                    // without one the server asks in vain, and the log says why the command gave none
+                    if let Ok(password) = command.password().await {
+                        config.password(password.expose());
+                    }
+                }
+            }
+            let connect = ConfigConnectImpl {
+                tls: self.tls.clone(),
+            };
+            connect.connect(&config).await
+        })
+    }
 }
 
 /// Why definitions could not be read.
@@ -125,12 +181,13 @@ impl CatalogSource {
             .dbname(settings.database.as_str())
             .application_name("tollgate catalog")
             .connect_timeout(settings.connect_timeout);
-        if let Some(password) = &settings.password {
-            config.password(password.expose());
-        }
-        let connections = deadpool_postgres::Manager::from_config(
-            config,
+        let connecting = Connecting {
             tls,
+            password: settings.password.clone(),
+        };
+        let connections = deadpool_postgres::Manager::from_connect(
+            config,
+            connecting,
             ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
             },

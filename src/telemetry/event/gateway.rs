@@ -67,6 +67,43 @@ impl CircuitOpened<'_> {
     }
 }
 
+/// A command printed a password for a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct PasswordRenewed<'a> {
+    /// Whose, e.g. `growth@warehouse`.
+    pub login: &'a str,
+}
+
+impl PasswordRenewed<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        debug!(login = self.login, "password renewed");
+    }
+}
+
+/// A command did not print a password for a backend. The one before it stays in use.
+#[derive(Clone, Copy, Debug)]
+pub struct PasswordCommandFailed<'a> {
+    /// Whose, e.g. `growth@warehouse`.
+    pub login: &'a str,
+    /// Why; nothing of what it printed.
+    pub error: &'a (dyn std::error::Error + 'static),
+    /// When it is run again.
+    pub retry: Duration,
+}
+
+impl PasswordCommandFailed<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        warn!(
+            login = self.login,
+            error = causes(self.error),
+            retry_s = self.retry.as_secs_f64(),
+            "password command failed"
+        );
+    }
+}
+
 /// A backend answers again.
 #[derive(Clone, Copy, Debug)]
 pub struct CircuitClosed;

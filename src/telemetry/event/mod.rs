@@ -11,10 +11,12 @@ use std::time::Duration;
 
 pub use gateway::{
     BackendConnected, BackendLost, BackendUnreachable, CircuitClosed, CircuitOpened, ConfigRejected,
-    ConfigReloaded, Draining, Listening,
+    ConfigReloaded, Draining, Listening, PasswordCommandFailed, PasswordRenewed,
 };
 pub use request::{QuotaRefused, RequestEnd, RequestFinished};
-pub use session::{CancelRequested, LoginRefused, SessionClosed, SessionOpened, SessionPinned};
+pub use session::{
+    CancelRequested, ConsoleCommanded, LoginRefused, SessionClosed, SessionOpened, SessionPinned,
+};
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

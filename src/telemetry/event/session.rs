@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
+use super::causes;
 use crate::error::SqlState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::vocabulary::{ErrorSource, LoginOutcome};
@@ -23,6 +24,8 @@ pub struct SessionOpened<'a> {
     pub address: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// How it proved who it is, e.g. `"scram-sha-256"`.
+    pub method: &'static str,
     /// What it calls itself, if it does.
     pub application: Option<&'a str>,
 }
@@ -37,10 +40,11 @@ impl SessionOpened<'_> {
             database,
             address,
             tls,
+            method,
             application,
         } = self;
-        debug!(
-            %session, user = user.as_str(), database, %address, tls, application, "session opened"
+        info!(
+            %session, user = user.as_str(), database, %address, tls, method, application, "session opened"
         );
     }
 }
@@ -78,10 +82,16 @@ pub struct LoginRefused<'a> {
     pub address: SocketAddr,
     /// The name it gave, if it came so far.
     pub user: Option<&'a str>,
+    /// The database it asked for, if it came so far.
+    pub database: Option<&'a str>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
     /// Why.
     pub outcome: LoginOutcome,
     /// The error it was told, if it was told one.
     pub sqlstate: Option<SqlState>,
+    /// The same with its causes, which it was not told.
+    pub error: &'a (dyn std::error::Error + 'static),
 }
 
 impl LoginRefused<'_> {
@@ -90,8 +100,11 @@ impl LoginRefused<'_> {
         let Self {
             address,
             user,
+            database,
+            tls,
             outcome,
             sqlstate,
+            error,
         } = self;
         metrics.login(*outcome);
         if let Some(sqlstate) = sqlstate {
@@ -99,6 +112,7 @@ impl LoginRefused<'_> {
                 LoginOutcome::WrongPassword | LoginOutcome::NotAllowed | LoginOutcome::Protocol => {
                     ErrorSource::Client
                 }
+                LoginOutcome::Barred => ErrorSource::Client,
                 LoginOutcome::Accepted
                 | LoginOutcome::Limit
                 | LoginOutcome::Timeout
@@ -106,7 +120,48 @@ impl LoginRefused<'_> {
             };
             metrics.error(sqlstate.as_str(), source);
         }
-        info!(%address, user, outcome = outcome.as_str(), "login refused");
+        let sqlstate = sqlstate.map(SqlState::as_str);
+        info!(
+            %address,
+            user,
+            database,
+            tls,
+            outcome = outcome.as_str(),
+            sqlstate,
+            error = causes(*error),
+            "login refused"
+        );
+    }
+}
+
+/// An administrator gave a command at the console.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsoleCommanded<'a> {
+    /// Who.
+    pub user: &'a UserName,
+    /// The command, e.g. `"KILL"`, without what follows it.
+    pub command: &'static str,
+    /// What follows it.
+    pub arguments: &'a str,
+    /// The SQLSTATE of the error, if it was not done.
+    pub sqlstate: Option<SqlState>,
+}
+
+impl ConsoleCommanded<'_> {
+    /// Tells it: what only shows something at DEBUG, since monitors ask all the time.
+    pub fn emit(&self) {
+        let Self {
+            user,
+            command,
+            arguments,
+            sqlstate,
+        } = self;
+        let (user, sqlstate) = (user.as_str(), sqlstate.map(SqlState::as_str));
+        if command.starts_with("SHOW") {
+            debug!(user, command, arguments, sqlstate, "console command");
+        } else {
+            info!(user, command, arguments, sqlstate, "console command");
+        }
     }
 }
 

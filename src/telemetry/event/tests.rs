@@ -113,7 +113,7 @@ fn each_event_is_one_line_with_its_level() {
     let error = broken();
     let rows: Vec<Row<'_>> = vec![
         (
-            "DEBUG",
+            "INFO",
             "session opened",
             Box::new(|| {
                 let (database, application) = ("dev", Some("psql\n"));
@@ -123,6 +123,7 @@ fn each_event_is_one_line_with_its_level() {
                     database,
                     address: address(),
                     tls: true,
+                    method: "md5",
                     application,
                 }
                 .emit(&metrics);
@@ -151,8 +152,11 @@ fn each_event_is_one_line_with_its_level() {
                 LoginRefused {
                     address: address(),
                     user,
+                    database: Some("dev"),
+                    tls: false,
                     outcome,
                     sqlstate,
+                    error: &error,
                 }
                 .emit(&metrics);
             }),
