@@ -266,6 +266,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             reads_differently,
             ..
         } = self;
+        // the server's last words and the end of the connection may come one after the other
+        let mut told = false;
         poll_fn(|cx| {
             card.signals.register(cx);
             let at_ease = match binding {
@@ -296,7 +298,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                         break;
                     };
                     let received = received.unwrap_or(0);
-                    let mut told = false;
                     while let Some(piece) = lease.next_piece().map_err(ServeError::Lost)? {
                         told |= piece.tag == b'E';
                         if piece.tag == b'S'

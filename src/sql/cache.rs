@@ -311,6 +311,7 @@ mod tests {
             "",
             " -- nothing",
             ";;",
+            "SELECT f(a FROM t;\n",
             "UNLOAD ('SELECT a FROM t') TO 's3://b'",
             "UNLOAD ('SELECT a FROM u') TO 's3://b'",
             r"SELECT 'a\' FROM t --'",

@@ -34,6 +34,7 @@ fn live() -> LiveState {
             stale: 3,
             ..CacheState::default()
         },
+        tasks: 10,
     }
 }
 

@@ -18,6 +18,7 @@ mod cancel;
 mod console;
 mod drivers;
 mod encryption;
+mod faults;
 mod flights;
 mod invalidation;
 mod login;
