@@ -265,9 +265,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             && (self.unnamed_here || injected || facts.parses_unnamed);
         match end {
             RelayEnd::Done => {
+                let fatal = observer.fatal;
                 self.settle(facts.form, &aftermath, &mut observer, guard, catalog, story)
                     .await;
-                Ok(())
+                // the server has said why it closes the connection
+                if fatal { Err(Over::Told) } else { Ok(()) }
             }
             RelayEnd::ClientGone => {
                 drop(observer.fill.take());

@@ -416,9 +416,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Sends what is in the outbox and then `bytes`.
     pub(super) async fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Interrupted> {
         let Self { client, card, .. } = self;
+        let all = bytes.len();
         poll_fn(|cx| {
             card.signals.register(cx);
             if card.signals.killed() {
+                if bytes.len() < all {
+                    client.tear();
+                }
                 return Poll::Ready(Err(Interrupted::Killed));
             }
             loop {

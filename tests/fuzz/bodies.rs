@@ -177,7 +177,10 @@ fn decode(frame: &[u8]) {
     }
     if let Ok(bind) = wire::bind(frame) {
         assert_eq!(bind.values().count(), bind.parameter_count);
-        assert_eq!((bind.parameter_formats.len() % 2, bind.result_formats.len() % 2), (0, 0));
+        assert_eq!(
+            (bind.parameter_formats.len() % 2, bind.result_formats.len() % 2),
+            (0, 0)
+        );
         let bytes: usize = bind.values().map(|value| 4 + value.map_or(0, <[u8]>::len)).sum();
         assert_eq!(bytes, bind.parameters.len());
         for value in bind.values().flatten() {
@@ -262,7 +265,11 @@ pub(crate) fn replies(data: &[u8]) {
     let mut replies = Replies::default();
     for pair in data.as_chunks::<2>().0 {
         let [direction, tag] = *pair;
-        let asker = if direction & 2 == 0 { Asker::Client } else { Asker::Gateway };
+        let asker = if direction & 2 == 0 {
+            Asker::Client
+        } else {
+            Asker::Gateway
+        };
         if direction & 1 == 0 {
             replies.sent(
                 match tag {
@@ -286,7 +293,10 @@ pub(crate) fn replies(data: &[u8]) {
             // the connection is closed
             return;
         }
-        assert!(replies.drained() || !replies.settled(), "what is owed is not settled");
+        assert!(
+            replies.drained() || !replies.settled(),
+            "what is owed is not settled"
+        );
     }
 }
 
@@ -323,7 +333,11 @@ fn analysed(analyzer: &Analyzer, text: &[u8], backslash: Backslash) {
         assert_eq!(out, canonical, "{round}");
     }
     let padded = [b" /* a */\n;".as_slice(), text].concat();
-    assert_eq!(self::canonical(&padded, backslash), canonical, "white space before");
+    assert_eq!(
+        self::canonical(&padded, backslash),
+        canonical,
+        "white space before"
+    );
 }
 
 fn canonical(text: &[u8], backslash: Backslash) -> Vec<u8> {
@@ -358,7 +372,11 @@ fn other_case(text: &[u8], backslash: Backslash) {
     for token in Lexer::new(text, backslash).filter(|token| token.kind == TokenKind::Word) {
         other[token.range()].make_ascii_uppercase();
     }
-    assert_eq!(canonical(text, backslash), canonical(&other, backslash), "in capitals");
+    assert_eq!(
+        canonical(text, backslash),
+        canonical(&other, backslash),
+        "in capitals"
+    );
     let (a, b) = (Analysis::of(text, backslash), Analysis::of(&other, backslash));
     assert_eq!(a.statements().len(), b.statements().len(), "in capitals");
     for (a, b) in a.statements().iter().zip(b.statements()) {
