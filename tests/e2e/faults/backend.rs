@@ -40,7 +40,7 @@ fn stage() -> (Stage, FaultProxy) {
 }
 
 impl Way {
-    fn happen(self, stage: &Stage, proxy: &FaultProxy) {
+    fn happen(self, moment: Moment, stage: &Stage, proxy: &FaultProxy) {
         match self {
             Self::Terminated => {
                 stage.superuser().run(TERMINATE);
@@ -55,10 +55,11 @@ impl Way {
                 becomes(&0, || proxy.open());
             }
             Self::HalfOpen => {
-                let (before, there) = (proxy.half_closed(), proxy.open());
+                // where rows come, it happens when the client reads what is on the way
+                let waiting = usize::from(moment.rows_come());
+                let awaited = proxy.half_closed() + proxy.open() - waiting;
                 proxy.set(Direction::Down, Fault::HalfOpenAfter(0));
-                becomes(&true, || proxy.half_closed() >= before + there);
-                proxy.heal();
+                becomes(&true, || proxy.half_closed() >= awaited);
             }
         }
     }
@@ -107,10 +108,12 @@ fn at_every_moment(way: Way) {
         let lock = Moment::lock(&stage);
         let mut ana = stage.ana();
         moment.enter(&mut ana, &stage);
-        way.happen(&stage, &proxy);
+        way.happen(moment, &stage, &proxy);
         if moment.holds_a_connection() {
             told(&mut ana, moment.rows_come(), &what);
+            proxy.heal();
         } else {
+            proxy.heal();
             assert_eq!(ana.value("SELECT a FROM t"), "1", "{what}");
         }
         drop(ana);
