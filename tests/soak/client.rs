@@ -92,7 +92,8 @@ impl Client {
             self.shared.sessions.fetch_add(1, Ordering::Relaxed);
             let Err(failure) = result else { continue };
             // the session began and ended in the same calm, and so did all it has met
-            let calm = storm % 2 == 0 && storm == self.shared.storms.load(Ordering::Acquire) && storm > 0;
+            let calm =
+                storm.is_multiple_of(2) && storm == self.shared.storms.load(Ordering::Acquire) && storm > 0;
             let text = match failure {
                 Failure::Wrong(text) => text,
                 Failure::Slow if calm => "an operation took too long".to_owned(),
@@ -112,7 +113,7 @@ impl Client {
 
     async fn session(&mut self) -> Result<(), Failure> {
         let address = self.shared.addresses[self.random.random_range(0..2)];
-        let (user, password) = if self.number % 2 == 0 { ANA } else { BEN };
+        let (user, password) = if self.number.is_multiple_of(2) { ANA } else { BEN };
         let mut config = tokio_postgres::Config::new();
         config
             .host(address.ip().to_string())

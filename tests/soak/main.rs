@@ -60,7 +60,7 @@ fn soak() {
     let to_server = FaultProxy::before(server.address());
     let setup = Setup::new()
         .connections(20)
-        .cache("memory = \"8MB\"")
+        .cache("memory = \"8MiB\"")
         .log_level("warn")
         .backend("connect_timeout = \"2s\"\ncancel_timeout = \"2s\"")
         .listen("max_connections_per_address = 0")
