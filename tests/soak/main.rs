@@ -61,7 +61,7 @@ fn soak() {
     let setup = Setup::new()
         .connections(20)
         .cache("memory = \"8MiB\"")
-        .log_level("warn")
+        .log_level("info")
         .backend("connect_timeout = \"2s\"\ncancel_timeout = \"2s\"")
         .listen("max_connections_per_address = 0")
         .backend_address(to_server.address());

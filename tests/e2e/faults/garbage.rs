@@ -86,3 +86,16 @@ fn garbage_at_every_stage_ends_its_own_connection_and_leaves_nothing_behind() {
         rest.returns(&stage, 2, &format!("garbage at {moment:?}"));
     }
 }
+
+#[test]
+fn what_stands_in_a_message_that_nobody_asked_for_is_no_command() {
+    let stage = Stage::new();
+    let commands = Frames::new().query("SHOW VERSION").repeat(1_000);
+    for mut wire in [stage.gateway.console(), stage.ana()] {
+        let reply = wire.ask(&Frames::new().copy_data(&commands).query("SHOW HELP"));
+        assert_eq!(reply.status(), 'I');
+        // one answer, and the next is to the next question
+        let reply = wire.query("SELECT broken (");
+        assert_eq!(reply.tags(), "EZ", "{reply:?}");
+    }
+}
