@@ -352,11 +352,13 @@ fn other_literals(text: &[u8], backslash: Backslash) -> Vec<u8> {
     let mut at = 0;
     for token in Lexer::new(text, backslash) {
         other.extend(&text[at..token.start]);
-        match token.kind {
-            TokenKind::Number => other.extend(b"42"),
-            TokenKind::Text => other.extend(b"'other'"),
-            _ => other.extend(token.bytes(text)),
-        }
+        other.extend(if token.kind == TokenKind::Number {
+            b"42"
+        } else if token.kind == TokenKind::Text {
+            b"'other'"
+        } else {
+            token.bytes(text)
+        });
         at = token.end;
     }
     other.extend(&text[at..]);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, TryStreamExt as _, pin_mut};
@@ -15,8 +15,10 @@ use tokio_postgres::{Error, NoTls, SimpleQueryMessage};
 
 use crate::support::gateway::{ANA, BEN};
 
-/// How long an operation may take in a calm; in a storm it is given up.
+/// How long an operation may take in a calm.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// After this it is given up in a storm.
+const PATIENCE_IN_A_STORM: Duration = Duration::from_secs(2);
 
 /// What the clients share.
 pub(crate) struct Shared {
@@ -45,6 +47,25 @@ impl Shared {
             cancelled: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             errors: Mutex::default(),
+        }
+    }
+
+    /// Waits for `future`, in a storm not for long.
+    async fn patiently<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        let (start, before) = (Instant::now(), self.storms.load(Ordering::Acquire));
+        let mut looks = tokio::time::interval(Duration::from_millis(200));
+        pin_mut!(future);
+        loop {
+            tokio::select! {
+                done = &mut future => return Ok(done),
+                _ = looks.tick() => {
+                    let now = self.storms.load(Ordering::Acquire);
+                    let calm = now == before && now.is_multiple_of(2);
+                    if start.elapsed() > if calm { PATIENCE } else { PATIENCE_IN_A_STORM } {
+                        return Err(Failure::Slow);
+                    }
+                }
+            }
         }
     }
 }
@@ -122,17 +143,16 @@ impl Client {
             .password(password)
             .dbname("soak")
             .connect_timeout(PATIENCE);
-        let (mut client, connection) = tokio::time::timeout(PATIENCE, config.connect(NoTls))
-            .await
-            .map_err(|_| Failure::Slow)??;
+        let shared = Arc::clone(&self.shared);
+        let (mut client, connection) = shared.patiently(config.connect(NoTls)).await??;
         let driver = tokio::spawn(connection);
         let mut result = Ok(());
         for _ in 0..self.random.random_range(1..30) {
             if self.shared.over.load(Ordering::Acquire) {
                 break;
             }
-            let operation = tokio::time::timeout(PATIENCE, self.operation(&mut client));
-            result = operation.await.unwrap_or(Err(Failure::Slow));
+            let operation = shared.patiently(self.operation(&mut client));
+            result = operation.await.and_then(|result| result);
             self.shared.operations.fetch_add(1, Ordering::Relaxed);
             if result.is_err() {
                 break;
@@ -146,7 +166,7 @@ impl Client {
         }
         drop(client);
         // ended or aborted
-        drop(tokio::time::timeout(PATIENCE, driver).await);
+        drop(shared.patiently(driver).await);
         result
     }
 

@@ -27,7 +27,7 @@ fn stage() -> (Stage, FaultProxy) {
     (stage, proxy)
 }
 
-fn login<'a>(stage: &'a Stage) -> Login<'a> {
+fn login(stage: &Stage) -> Login<'_> {
     Login::new(ANA.0, ANA.1, &stage.database)
 }
 
