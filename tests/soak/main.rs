@@ -35,7 +35,7 @@ use support::wire::{Login, Wire};
 const CLIENTS: usize = 48;
 /// How long a storm takes, and a calm.
 const PHASE: Duration = Duration::from_secs(8);
-/// How long it may take until everybody has noticed that a storm is over: more than an attempt to connect.
+/// How long it may take until everybody has noticed that a storm is over.
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// How much the gateway's memory may have grown between the warm-up and the end, in KiB.
 const GROWTH_KIB: u64 = 24 * 1024;
@@ -62,7 +62,7 @@ fn soak() {
         .connections(20)
         .cache("memory = \"8MiB\"")
         .log_level("info")
-        .backend("connect_timeout = \"2s\"\ncancel_timeout = \"2s\"")
+        .backend("cancel_timeout = \"3s\"")
         .listen("max_connections_per_address = 0")
         .backend_address(to_server.address());
     let gateway = Gateway::start(&server, &["soak"], &setup);
