@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench lint docs help cargo
+.PHONY: demo test bench soak fuzz lint docs help cargo
 
 demo: cargo ## start the gateway with a private PostgreSQL and demo data; pass flags by ARGS="--events 100000"
 	@docker/standin/install.sh --compiler
@@ -24,6 +24,17 @@ bench: cargo ## compare with PgBouncer and with PostgreSQL itself, side by side;
 	@docker/standin/install.sh --compiler --pgbouncer
 	@$(CARGO) bench --bench analyze
 	@$(CARGO) bench --bench side_by_side -- $(ARGS)
+
+soak: cargo ## let mixed clients and a failing network at it for a while: MINUTES=5
+	@docker/standin/install.sh --compiler
+	@MINUTES=$(or $(MINUTES),5) $(CARGO) test --test soak -- --ignored --nocapture
+
+fuzz: cargo ## fuzz with cargo-fuzz what reads bytes of others, one target after the other: SECONDS=60 each
+	@$(CARGO) fuzz --version >/dev/null || { echo 'cargo-fuzz is missing: cargo install cargo-fuzz' >&2; exit 1; }
+	@for target in startup frames login replies analyser; do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(or $(SECONDS),60) -max_len=2048 -timeout=10 || exit 1; \
+	done
 
 lint: cargo ## check format and lints
 	@$(CARGO) fmt --check

@@ -322,6 +322,7 @@ async fn run(
             socket,
             Arc::clone(&gateway),
             places,
+            workers.runtimes(),
             Arc::clone(&readiness),
             stopped,
         );

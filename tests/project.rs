@@ -295,7 +295,7 @@ fn the_project_speaks_of_nothing_outside_itself() {
     let mut violations = Vec::new();
     for (path, text) in texts() {
         // cargo writes it
-        if path == "Cargo.lock" {
+        if path.ends_with("Cargo.lock") {
             continue;
         }
         for (index, line) in text.lines().enumerate() {

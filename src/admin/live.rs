@@ -37,6 +37,8 @@ pub fn live_state(gateway: &Gateway, now: Instant) -> LiveState {
             })
             .collect(),
         cache: cache_state(gateway),
+        // the threads belong to the frontend, which tells
+        tasks: 0,
     }
 }
 
@@ -106,6 +108,7 @@ fn cache_state(gateway: &Gateway) -> CacheState {
         memory: stats.memory,
         filling_bytes: stats.filling_bytes,
         flights: stats.flights,
+        in_doubt: count(gateway.tags.in_doubt()),
         stale: stats.stale,
         expired: stats.expired,
         overtaken: stats.overtaken,

@@ -320,6 +320,17 @@ impl Connection {
         }
     }
 
+    /// Whether what was looked at ends within a frame that is for the client.
+    pub fn within_frame(&self) -> bool {
+        matches!(
+            self.passing,
+            Some(Passing {
+                fate: Fate::Relay,
+                ..
+            })
+        )
+    }
+
     /// Whether more may be received: what the client has not taken yet is bounded.
     pub fn wants_to_receive(&self) -> bool {
         self.scanned < READ_AHEAD

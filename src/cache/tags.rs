@@ -130,6 +130,15 @@ impl Tags {
             .len()
     }
 
+    /// How many relations have a write in doubt; one more when a write whose relations are not known is.
+    pub fn in_doubt(&self) -> usize {
+        let relations = self.relations.read().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(&self.epoch)
+            .chain(relations.values())
+            .filter(|tag| tag.seen() & DOUBT != 0)
+            .count()
+    }
+
     /// Whether no relation is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -340,6 +349,21 @@ mod tests {
         tags.invalidate(&[id(1)]);
         rolled_back.rolled_back();
         assert!(!snapshot.is_current());
+    }
+
+    #[test]
+    fn relations_in_doubt_are_counted() {
+        let tags = Tags::default();
+        assert_eq!(tags.in_doubt(), 0);
+        let two = tags.begin_write(&[id(1), id(2)]);
+        let again = tags.begin_write(&[id(2)]);
+        let any = tags.begin_write_all();
+        assert_eq!(tags.in_doubt(), 3);
+        drop(two);
+        any.rolled_back();
+        assert_eq!(tags.in_doubt(), 1);
+        drop(again);
+        assert_eq!(tags.in_doubt(), 0);
     }
 
     #[test]

@@ -24,8 +24,11 @@ where
         let request = match collector.collect(client.inbox(), false) {
             Ok(Collected::Request(request)) => request,
             Ok(Collected::Terminate) => return,
-            Ok(Collected::Stray { len, .. }) => {
+            Ok(Collected::Stray { len, left }) => {
                 client.consume(len);
+                if !discard(&mut client, card, left).await {
+                    break;
+                }
                 continue;
             }
             Ok(Collected::More) => {
@@ -71,6 +74,24 @@ async fn wait<S: AsyncRead + AsyncWrite + Unpin + Send>(client: &mut Client<S>, 
             .map(|received| received.is_ok_and(|count| count > 0))
     })
     .await
+}
+
+/// Throws away the next `left` bytes, the rest of a message that nobody asked for; false as [`wait`] has it.
+async fn discard<S>(client: &mut Client<S>, card: &SessionCard, mut left: usize) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    loop {
+        let here = left.min(client.inbox().len());
+        client.consume(here);
+        left -= here;
+        if left == 0 {
+            return true;
+        }
+        if !wait(client, card).await {
+            return false;
+        }
+    }
 }
 
 fn answer<S: AsyncRead + AsyncWrite + Unpin + Send>(

@@ -44,7 +44,7 @@ impl Listener {
             match self.0.accept().await {
                 Ok((stream, address)) => {
                     if let Ok(stream) = stream.into_std() {
-                        workers.hand_over(Accepted { stream, address });
+                        workers.hand_over(Accepted { stream, address }).await;
                     }
                 }
                 // the client went away before it was accepted, or no descriptor is left: neither ends the listener

@@ -15,4 +15,4 @@ pub use connection::Frontend;
 pub use listener::{Listener, bind};
 pub use places::Places;
 pub use stream::ClientStream;
-pub use workers::Workers;
+pub use workers::{Runtimes, Workers};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::connection::Frontend;
@@ -25,12 +26,25 @@ pub(super) struct Accepted {
 struct Worker {
     clients: mpsc::Sender<(Accepted, Loaded)>,
     load: Arc<AtomicUsize>,
+    runtime: Handle,
     thread: JoinHandle<()>,
 }
 
 /// The threads.
 pub struct Workers {
     workers: Vec<Worker>,
+}
+
+/// The runtimes of the threads, which tell what runs there.
+#[derive(Clone, Default)]
+pub struct Runtimes(Arc<[Handle]>);
+
+impl Runtimes {
+    /// Tasks that have not ended.
+    pub fn tasks(&self) -> u64 {
+        let alive = |runtime: &Handle| runtime.metrics().num_alive_tasks();
+        u64::try_from(self.0.iter().map(alive).sum::<usize>()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Counts a client of a worker from when it is handed over until it is gone.
@@ -70,6 +84,7 @@ impl Workers {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new()
             .name(format!("tollgate-{number}"))
             .spawn(move || {
@@ -86,20 +101,31 @@ impl Workers {
         Ok(Worker {
             clients,
             load: Arc::default(),
+            runtime: handle,
             thread,
         })
     }
 
-    /// Hands a client to the thread with the fewest. One that finds every thread's backlog full is let go.
-    pub(super) fn hand_over(&self, client: Accepted) {
+    /// Hands a client to the thread with the fewest. While that has a full backlog, clients wait in the kernel's: who comes
+    /// in a crowd is served later, and not turned away.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the client's connection is closed.
+    pub(super) async fn hand_over(&self, client: Accepted) {
         let least = self
             .workers
             .iter()
             .min_by_key(|worker| worker.load.load(Ordering::Relaxed));
         if let Some(worker) = least {
-            // a full backlog closes the socket: the client sees the connection end and may try again
-            drop(worker.clients.try_send((client, Loaded::new(&worker.load))));
+            // a thread that has ended takes nobody: the client sees the connection end and may try again
+            drop(worker.clients.send((client, Loaded::new(&worker.load))).await);
         }
+    }
+
+    /// The threads' runtimes.
+    pub fn runtimes(&self) -> Runtimes {
+        Runtimes(self.workers.iter().map(|worker| worker.runtime.clone()).collect())
     }
 
     /// Ends the threads with whatever they still run.

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::limits::Bounded;
 use super::readiness::Readiness;
 use crate::admin::live_state;
-use crate::frontend::Places;
+use crate::frontend::{Places, Runtimes};
 use crate::pipeline::Gateway;
 
 /// What [`Metrics::encode`](crate::telemetry::Metrics::encode) writes.
@@ -28,21 +28,24 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 struct Sources {
     gateway: Arc<Gateway>,
     places: Places,
+    runtimes: Runtimes,
     readiness: Arc<Readiness>,
 }
 
 /// Answers on `listener` until `shutdown`, and then what has been asked already. `places` are the clients' places, logged
-/// in or not.
+/// in or not, and `runtimes` those that serve them.
 pub async fn serve(
     listener: TcpListener,
     gateway: Arc<Gateway>,
     places: Places,
+    runtimes: Runtimes,
     readiness: Arc<Readiness>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
     let router = router(Sources {
         gateway,
         places,
+        runtimes,
         readiness,
     });
     let served = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(shutdown);
@@ -67,6 +70,7 @@ async fn metrics(State(sources): State<Sources>) -> Response {
     let clients = &mut live.clients;
     clients.login = u64::from(sources.places.taken_count())
         .saturating_sub(clients.idle + clients.active + clients.waiting);
+    live.tasks = sources.runtimes.tasks();
     let headers = [
         (header::CONTENT_TYPE, OPEN_METRICS),
         (header::CACHE_CONTROL, NO_STORE),

@@ -24,6 +24,7 @@ async fn start() -> Server {
         listener,
         lonely_gateway(),
         Places::default(),
+        Runtimes::default(),
         Arc::clone(&readiness),
         async { drop(stopped.await) },
     ));

@@ -22,6 +22,8 @@ pub struct Client<S> {
     stream: S,
     inbox: BytesMut,
     outbox: BytesMut,
+    /// What is still to be sent of a stream that ends within a message.
+    torn: Option<BytesMut>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Client<S> {
@@ -31,6 +33,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Client<S> {
             stream,
             inbox,
             outbox: BytesMut::new(),
+            torn: None,
+        }
+    }
+
+    /// Ends the stream behind what was put into the outbox so far, which is within a message: the client would take for
+    /// a part of it whatever came next, also an error.
+    pub fn tear(&mut self) {
+        if self.torn.is_none() {
+            self.torn = Some(std::mem::take(&mut self.outbox));
         }
     }
 
@@ -77,11 +88,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Client<S> {
     ///
     /// As the socket has them.
     pub fn poll_send(&mut self, more: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        while !self.outbox.is_empty() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox))? {
+        let waiting = self.torn.as_mut().unwrap_or(&mut self.outbox);
+        while !waiting.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.outbox.advance(sent),
+                sent => waiting.advance(sent),
             }
+        }
+        if self.torn.is_some() {
+            self.outbox.clear();
+            return Poll::Ready(Ok(more.len()));
         }
         if more.is_empty() {
             return Poll::Ready(Ok(0));
@@ -126,5 +142,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Client<S> {
         if self.inbox.is_empty() && self.inbox.capacity() > KEPT {
             self.inbox = BytesMut::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn nothing_is_put_behind_a_stream_that_ends_within_a_message() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut client = Client::new(near, BytesMut::new());
+        client.outbox().extend_from_slice(b"D\0\0\0\x20half a row");
+        client.tear();
+        client.outbox().extend_from_slice(b"E\0\0\0\x09error");
+        client.flush().await.unwrap();
+        drop(client);
+        let mut sent = Vec::new();
+        far.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(sent, b"D\0\0\0\x20half a row");
     }
 }

@@ -60,9 +60,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         self.card.signals.register(cx);
         if self.card.signals.killed() {
+            self.part();
             return Poll::Ready(RelayEnd::Killed);
         }
         if self.card.signals.unresponsive() {
+            self.part();
             return Poll::Ready(RelayEnd::Unresponsive);
         }
         // each direction goes on until it has to wait or has nothing to do; only what the client says meanwhile can give
@@ -290,11 +292,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
                 break;
             }
         }
-        if self.scan().is_ok() {
-            let window = self.backend.window().len();
-            self.client.outbox().extend_from_slice(self.backend.window());
-            self.backend.consume(window);
-        }
+        // what cannot be trusted any more ends where it could be
+        drop(self.scan());
+        self.part();
         RelayEnd::BackendGone(error)
+    }
+
+    /// The client gets what was looked at, of which it may have a part already: what it is told then must not stand
+    /// within a message. A message of which the backend owes the rest is the end of its stream.
+    fn part(&mut self) {
+        let window = self.backend.window().len();
+        self.client.outbox().extend_from_slice(self.backend.window());
+        self.backend.consume(window);
+        if self.backend.within_frame() {
+            self.client.tear();
+        }
     }
 }

@@ -263,9 +263,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.end_visits(&sent.visits, observer.error.is_some());
         match end {
             RelayEnd::Done => {
+                let fatal = observer.fatal;
                 self.settle(sent.form, &aftermath, &mut observer, guard, catalog, story)
                     .await;
-                Ok(())
+                // the server has said why it closes the connection
+                if fatal { Err(Over::Told) } else { Ok(()) }
             }
             RelayEnd::ClientGone => {
                 drop(observer.fill.take());

@@ -289,6 +289,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             reads_differently,
             ..
         } = self;
+        // the server's last words and the end of the connection may come one after the other
+        let mut told = false;
         poll_fn(|cx| {
             card.signals.register(cx);
             let at_ease = match binding {
@@ -319,7 +321,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                         break;
                     };
                     let received = received.unwrap_or(0);
-                    let mut told = false;
                     while let Some(piece) = lease.next_piece().map_err(ServeError::Lost)? {
                         told |= piece.tag == b'E';
                         if piece.tag == b'S'
@@ -450,9 +451,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Sends what is in the outbox and then `bytes`.
     pub(super) async fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Interrupted> {
         let Self { client, card, .. } = self;
+        let all = bytes.len();
         poll_fn(|cx| {
             card.signals.register(cx);
             if card.signals.killed() {
+                if bytes.len() < all {
+                    client.tear();
+                }
                 return Poll::Ready(Err(Interrupted::Killed));
             }
             loop {

@@ -281,6 +281,16 @@ catalog! {
         "Attempts to load the config file again"
     );
     UPTIME = gauge("tollgate_uptime_seconds", [], "Time since the gateway started");
+    CACHE_IN_DOUBT = gauge(
+        "tollgate_cache_relations_in_doubt",
+        [],
+        "Relations that no answer is kept of now, since a write may be committing; 1 more when that may be any relation"
+    );
+    TASKS = gauge(
+        "tollgate_tasks",
+        [],
+        "Tasks of the threads that serve clients: one per client, logged in or not, and cancel requests on their way"
+    );
     BUILD = gauge("tollgate_build", [described("version", "the program's version")], "Always 1");
 }
 

@@ -26,6 +26,8 @@ pub struct LiveState {
     pub teams: Vec<TeamState>,
     /// The cache.
     pub cache: CacheState,
+    /// Tasks of the threads that serve clients.
+    pub tasks: u64,
 }
 
 /// Client connections by state.
@@ -88,6 +90,8 @@ pub struct CacheState {
     pub filling_bytes: u64,
     /// Runs under way.
     pub flights: u64,
+    /// Relations with a write that may be committing.
+    pub in_doubt: u64,
     /// Entries found that a write had expired.
     pub stale: u64,
     /// Entries found that were too old.
@@ -112,6 +116,7 @@ impl LiveState {
             pools,
             teams,
             cache,
+            tasks,
         } = self;
         single(&mut registry, &catalog::UPTIME, uptime.as_secs_f64());
         labelled(
@@ -123,6 +128,7 @@ impl LiveState {
         register_pools(&mut registry, pools);
         register_teams(&mut registry, teams);
         cache.register(&mut registry);
+        single(&mut registry, &catalog::TASKS, number(*tasks));
         registry
     }
 }
@@ -205,6 +211,7 @@ impl CacheState {
             memory,
             filling_bytes,
             flights,
+            in_doubt,
             ..
         } = self;
         let Self {
@@ -220,6 +227,7 @@ impl CacheState {
         single(registry, &catalog::CACHE_MEMORY, number(memory));
         single(registry, &catalog::CACHE_FILLING, number(filling_bytes));
         single(registry, &catalog::CACHE_FLIGHTS, number(flights));
+        single(registry, &catalog::CACHE_IN_DOUBT, number(in_doubt));
         let family = Family::<Labels<1>, Counter>::default();
         let counts = [stale, expired, overtaken, too_big, abandoned];
         for (reason, count) in catalog::DISCARD_REASONS.iter().zip(counts) {

@@ -35,6 +35,7 @@ fn live() -> LiveState {
             stale: 3,
             ..CacheState::default()
         },
+        tasks: 10,
     }
 }
 

@@ -19,6 +19,7 @@ mod cancel;
 mod console;
 mod drivers;
 mod encryption;
+mod faults;
 mod flights;
 mod invalidation;
 mod login;

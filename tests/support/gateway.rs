@@ -171,6 +171,14 @@ impl Gateway {
             .expect("its resident memory")
     }
 
+    /// How many file descriptors the program has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let id = self.child.as_ref().expect("it runs").id();
+        std::fs::read_dir(format!("/proc/{id}/fd"))
+            .expect("its descriptors")
+            .count()
+    }
+
     /// Waits until a request waits for a connection to the backend.
     pub(crate) fn await_waiting(&self) {
         becomes(&1, || self.metric("tollgate_pool_waiting{backend=\"warehouse\"}"));

@@ -23,6 +23,7 @@ pub(crate) mod tls;
 mod log;
 mod setup;
 pub(crate) mod gateway;
+pub(crate) mod fault_proxy;
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -266,6 +266,18 @@ impl Wire {
         self.socket.set_read_timeout(Some(patience)).expect("TCP");
     }
 
+    /// Says no more, and reads what is still said; a connection that is reset has ended, too.
+    pub(crate) fn hang_up(mut self) -> Vec<u8> {
+        // the server may have closed it first
+        drop(self.socket.shutdown(std::net::Shutdown::Write));
+        self.rest()
+    }
+
+    /// Only the socket; what was read ahead is none.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
     /// The client's address.
     pub(crate) fn local_address(&self) -> SocketAddr {
         self.socket.local_addr().expect("TCP")

@@ -106,6 +106,14 @@ fn split<'a>(text: &[u8], tokens: &'a [Token]) -> Option<Vec<&'a [Token]>> {
         }
     }
     pieces.push(tokens.get(start..)?);
+    for piece in &mut pieces {
+        // one that stands in a parenthesis that is never closed ends nothing, and is no part of the statement either
+        while let Some((last, before)) = piece.split_last()
+            && last.is(text, ";")
+        {
+            *piece = before;
+        }
+    }
     pieces.retain(|piece| !piece.is_empty());
     (pieces.len() <= MAX_STATEMENTS).then_some(pieces)
 }

@@ -74,7 +74,13 @@ fn is_reserved(name: &ObjectName) -> bool {
 fn parts(name: &ObjectName) -> Option<Vec<String>> {
     name.0
         .iter()
-        .map(|part| Some(part.as_ident()?.value.clone()))
+        .map(|part| {
+            let ident = part.as_ident()?;
+            // the parser glues `@ a 1 = b` together, as other warehouses name a place of files: here it is no name, and
+            // it holds a literal, which no fact may
+            let glued = ident.quote_style.is_none() && ident.value.starts_with('@');
+            (!glued).then(|| ident.value.clone())
+        })
         .collect()
 }
 

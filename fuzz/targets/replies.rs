@@ -1,0 +1,9 @@
+//! Fuzzes `bodies::replies`.
+
+#![no_main]
+#![allow(dead_code, reason = "each target calls one of the bodies")]
+
+#[path = "../../tests/fuzz/bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::replies(data));
