@@ -246,10 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             answered: match request.ending {
                 Ending::Call | Ending::Sync | Ending::Flush => true,
                 Ending::Full => false,
-                Ending::Long { .. } => request
-                    .frames
-                    .last()
-                    .is_some_and(|frame| frame.tag == FrontendTag::Query),
+                Ending::Long { .. } => request.calls(),
             },
         };
         let end = relay.run().await;

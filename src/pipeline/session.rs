@@ -26,7 +26,7 @@ use crate::session::{Collected, Collector, Ending, Request, SettingValue, Settin
 use crate::sql::{Backslash, Fingerprint};
 use crate::telemetry::Verdict;
 use crate::types::UserName;
-use crate::wire::{self, FrontendTag, TransactionStatus, error_response, ready_for_query};
+use crate::wire::{self, TransactionStatus, error_response, ready_for_query};
 
 /// Answers that may wait for a client while its next request, which came ahead, is served.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -111,6 +111,8 @@ pub struct Session<S> {
     collector: Collector,
     /// An error was told in a series: what comes is ignored up to the next Sync.
     skipping: bool,
+    /// Bytes still to come of a message that was refused or ignored.
+    unwanted: usize,
 }
 
 /// Why a session is over.
@@ -162,6 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             canonical: Vec::new(),
             collector: Collector::default(),
             skipping: false,
+            unwanted: 0,
         };
         session.settings_changed();
         session
@@ -194,6 +197,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.skip(&request);
             } else if let Err(over) = self.serve(&request).await {
                 return over;
+            }
+            let unwanted = std::mem::take(&mut self.unwanted);
+            if !self.discard(unwanted).await {
+                return Over::Client;
             }
             self.collector.recycle(request);
             // a client that sends ahead without reading does not fill the memory with answers
@@ -337,6 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Ignores a request after an error in its series, as the server does up to the next Sync.
     fn skip(&mut self, request: &Request) {
         self.client.consume(request.len);
+        self.unwanted = request.left();
         if request.ending == Ending::Sync {
             self.skipping = false;
             let status = self.status();
@@ -347,14 +355,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Tells the client an error in place of the request's answer.
     pub(super) fn refuse(&mut self, request: &Request, error: &ServeError) {
         error_response(error, self.client.outbox());
+        self.unwanted = request.left();
         match request.ending {
             Ending::Call | Ending::Sync => {
                 let status = self.status();
                 ready_for_query(status, self.client.outbox());
             }
             Ending::Flush | Ending::Full | Ending::Long { .. } => {
-                let call = request.frames.iter().any(|frame| frame.tag == FrontendTag::Query);
-                if call {
+                if request.calls() {
                     let status = self.status();
                     ready_for_query(status, self.client.outbox());
                 } else {

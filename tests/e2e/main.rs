@@ -15,6 +15,7 @@ mod stage;
 
 mod cache;
 mod cancel;
+mod compat;
 mod console;
 mod drivers;
 mod encryption;

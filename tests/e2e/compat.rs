@@ -1,0 +1,106 @@
+//! What suites of real clients stumbled over.
+
+use std::fmt::Write as _;
+
+use crate::stage::Stage;
+use crate::support::frames::Frames;
+use crate::support::gateway::Setup;
+use crate::support::wire::Wire;
+
+/// A call of the function `oid` with binary arguments and a binary result.
+fn call(oid: u32, arguments: &[&[u8]]) -> Frames {
+    let mut body = oid.to_be_bytes().to_vec();
+    body.extend([0, 1, 0, 1]);
+    body.extend(u16::try_from(arguments.len()).expect("few").to_be_bytes());
+    for argument in arguments {
+        body.extend(u32::try_from(argument.len()).expect("short").to_be_bytes());
+        body.extend(*argument);
+    }
+    body.extend([0, 1]);
+    Frames::new().frame(b'F', &[&body])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a text takes it");
+        text
+    })
+}
+
+// psycopg2: tests/test_lobject.py, test_read_large
+#[test]
+fn a_function_call_is_answered_however_long_it_is() {
+    let stage = Stage::new();
+    let mut wire = stage.ana();
+    let oid = |wire: &mut Wire, name: &str| -> u32 {
+        let sql = format!("SELECT oid FROM pg_proc WHERE proname = '{name}'");
+        wire.value(&sql).parse().expect("an oid")
+    };
+    let digest_of = oid(&mut wire, "sha256");
+    for size in [1, 1 << 20, 3 << 20] {
+        let bytes = vec![b'x'; size];
+        let expected = wire.value(&format!(
+            "SELECT encode(sha256(repeat('x', {size})::bytea), 'hex')"
+        ));
+        // outside of a transaction, inside of one, and with the next request right behind it
+        for transaction in ["", "BEGIN", ""] {
+            if !transaction.is_empty() {
+                wire.run(transaction);
+            }
+            let mut asked = call(digest_of, &[&bytes]).to_vec();
+            asked.extend(&*Frames::new().query("SELECT 'next'"));
+            let reply = wire.ask(&asked);
+            assert_eq!(reply.tags(), "VZ", "{size} bytes");
+            let digest = hex(&reply.0[0].body[4..]);
+            assert_eq!(digest, expected, "{size} bytes");
+            assert_eq!(wire.ready().value(), "next");
+            if !transaction.is_empty() {
+                wire.run("COMMIT");
+            }
+        }
+    }
+    // one that fails, and one that is refused, leave a session that goes on
+    let reply = wire.ask(&call(4_000_000_000, &[&vec![0; 2 << 20]]));
+    assert_eq!(reply.tags(), "EZ");
+    assert_eq!(wire.value("SELECT 1"), "1");
+}
+
+// a message that is longer than what is held is refused or ignored whole, not read as messages from its middle on
+#[test]
+fn a_long_message_that_is_refused_is_answered_once() {
+    let setup = Setup::new().connections(1).backend("checkout_timeout = \"0s\"");
+    let stage = Stage::with("CREATE TABLE t (a int)", &setup);
+    let (mut ana, mut ben) = (stage.ana(), stage.ana());
+    ana.run("BEGIN; LOCK TABLE t");
+    for size in [1, 3 << 20] {
+        let long = "x".repeat(size);
+        let text = format!("SELECT '{long}'");
+        for (what, asked) in [
+            ("function call", call(3419, &[long.as_bytes()])),
+            ("query", Frames::new().query(&text)),
+            ("parse", Frames::new().parse("", &text, &[]).sync()),
+            (
+                "bind",
+                Frames::new()
+                    .parse("", "SELECT $1::text", &[])
+                    .bind("", "", &[], &[Some(long.as_bytes())], &[])
+                    .execute("", 0)
+                    .sync(),
+            ),
+            (
+                "series that is ignored",
+                Frames::new()
+                    .parse("", "SELECT 1", &[])
+                    .flush()
+                    .parse("", &text, &[])
+                    .sync(),
+            ),
+        ] {
+            let reply = ben.ask(&asked);
+            assert_eq!(reply.tags(), "EZ", "{what} of {size} bytes");
+            assert_eq!(reply.sqlstate(), "53300", "{what} of {size} bytes");
+        }
+    }
+    ana.run("COMMIT");
+    assert_eq!(ben.value("SELECT 1"), "1");
+}
