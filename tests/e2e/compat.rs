@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::stage::Stage;
 use crate::support::frames::Frames;
-use crate::support::gateway::Setup;
-use crate::support::wire::Wire;
+use crate::support::gateway::{ANA, Setup};
+use crate::support::wire::{Login, Wire};
 
 /// A call of the function `oid` with binary arguments and a binary result.
 fn call(oid: u32, arguments: &[&[u8]]) -> Frames {
@@ -103,4 +103,24 @@ fn a_long_message_that_is_refused_is_answered_once() {
     }
     ana.run("COMMIT");
     assert_eq!(ben.value("SELECT 1"), "1");
+}
+
+// redshift_connector reads the version as a number, and a PostgreSQL's has words behind it
+#[test]
+fn drivers_of_amazon_are_told_a_version_of_redshift() {
+    let stage = Stage::new();
+    let own = stage.superuser().value("SHOW server_version");
+    for (parameters, expected) in [
+        (&[("driver_version", "Redshift Python Driver 2.2.0")][..], "8.0.2"),
+        (&[("client_protocol_version", "2")][..], "8.0.2"),
+        (&[("application_name", "psql")][..], own.as_str()),
+    ] {
+        let login = Login::new(ANA.0, ANA.1, &stage.database).with(parameters);
+        let wire = Wire::login(stage.gateway.address(), &login);
+        assert_eq!(
+            wire.greeting.parameter("server_version"),
+            Some(expected),
+            "{parameters:?}"
+        );
+    }
 }
