@@ -150,3 +150,99 @@ fn the_process_id_of_a_session_is_that_of_no_backend() {
     numbers.dedup();
     assert_eq!(numbers.len(), sessions.len(), "each has its own");
 }
+
+// pgjdbc prepares again, unseen, when it is told so by this code and this routine; it describes portals, not statements
+#[test]
+fn a_prepared_statement_whose_columns_change_fails_as_at_the_server() {
+    let stage = Stage::with(
+        "CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 2)",
+        &Setup::new(),
+    );
+    let described_portal = Frames::new()
+        .parse("s", "SELECT * FROM t", &[])
+        .bind("", "s", &[], &[], &[])
+        .describe_portal("")
+        .execute("", 0)
+        .sync();
+    let described_statement = Frames::new()
+        .parse("s", "SELECT * FROM t", &[])
+        .describe_statement("s")
+        .bind("", "s", &[], &[], &[])
+        .execute("", 0)
+        .sync();
+    let undescribed = Frames::new()
+        .parse("s", "SELECT * FROM t", &[])
+        .bind("", "s", &[], &[], &[])
+        .execute("", 0)
+        .sync();
+    let again = |formats: &[i16]| {
+        Frames::new()
+            .bind("", "s", &[], &[], formats)
+            .execute("", 0)
+            .sync()
+    };
+    for (what, first) in [
+        ("portal", described_portal),
+        ("statement", described_statement),
+        ("nothing", undescribed),
+    ] {
+        for formats in [&[][..], &[1], &[1, 1]] {
+            let outcomes = [stage.direct(), stage.ana()].map(|mut wire| {
+                wire.run("DROP TABLE t; CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 2)");
+                wire.ask(&first);
+                let before = wire.ask(&again(formats)).tags();
+                wire.run("ALTER TABLE t ADD COLUMN c int");
+                let after = wire.ask(&again(formats));
+                let fields = after.0[0].fields();
+                (before, after.tags(), fields, wire.ask(&first.clone()[..]).tags())
+            });
+            let [direct, through] = outcomes;
+            assert_eq!(through.0, direct.0, "described {what}, {formats:?}, before");
+            assert_eq!(through.1, direct.1, "described {what}, {formats:?}");
+            for letter in ['C', 'M', 'R'] {
+                let field = |fields: &[(char, String)]| {
+                    fields
+                        .iter()
+                        .find(|(found, _)| *found == letter)
+                        .map(|(_, text)| text.clone())
+                };
+                assert_eq!(
+                    field(&through.2),
+                    field(&direct.2),
+                    "described {what}, {formats:?}: {letter}"
+                );
+            }
+            assert_eq!(
+                through.3, direct.3,
+                "described {what}, {formats:?}, prepared again"
+            );
+        }
+    }
+}
+
+// pgjdbc: a new statement and a parameter of megabytes, in one series
+#[test]
+fn a_named_statement_can_be_bound_to_a_long_parameter_in_the_series_that_prepares_it() {
+    let stage = Stage::new();
+    let mut wire = stage.ana();
+    for (size, describes) in [(1, false), (3 << 20, false), (3 << 20, true), (1 << 20, true)] {
+        let long = vec![b'x'; size];
+        let name = format!("s{size}{describes}");
+        let mut frames = Frames::new().parse(&name, "SELECT length($1::text)", &[]);
+        if describes {
+            frames = frames.describe_statement(&name);
+        }
+        let frames = frames
+            .bind("", &name, &[], &[Some(&long)], &[])
+            .describe_portal("")
+            .execute("", 0)
+            .sync();
+        let reply = wire.ask(&frames);
+        assert_eq!(reply.value(), size.to_string(), "{size} bytes: {reply:?}");
+        let again = Frames::new()
+            .bind("", &name, &[], &[Some(b"four")], &[])
+            .execute("", 0)
+            .sync();
+        assert_eq!(wire.ask(&again).value(), "4", "{size} bytes, again");
+    }
+}
