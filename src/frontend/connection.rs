@@ -33,6 +33,10 @@ const NO_PLACE: Duration = Duration::from_secs(1);
 /// The database that is the console.
 const CONSOLE: &str = "tollgate";
 
+/// The version that Redshift reports. Amazon's drivers read it as one of theirs, and stumble over a PostgreSQL's, which may
+/// have words behind its numbers.
+const REDSHIFT_VERSION: &str = "8.0.2";
+
 /// What every client meets.
 pub struct Frontend {
     gateway: Arc<Gateway>,
@@ -175,10 +179,10 @@ impl Frontend {
         };
         wire::authentication_ok(&mut door.outbox);
         for (name, value) in &greeting.parameters {
-            let value = if name == "application_name" {
-                &request.application_name
-            } else {
-                value
+            let value = match name.as_str() {
+                "application_name" => &request.application_name,
+                "server_version" if request.amazon_driver => REDSHIFT_VERSION,
+                _ => value,
             };
             wire::parameter_status_frame(name, value, &mut door.outbox);
         }

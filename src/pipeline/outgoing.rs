@@ -9,7 +9,7 @@ use super::client::Client;
 use super::facts::{Facts, Form};
 use super::rename::Renaming;
 use crate::backend::{Asked, Asker, Connection};
-use crate::session::{Ending, Prepared, Request, Statements};
+use crate::session::{Prepared, Request, Statements};
 use crate::sql::SessionUse;
 use crate::wire;
 
@@ -104,10 +104,7 @@ pub(super) fn send_changed<S: AsyncRead + AsyncWrite + Unpin + Send>(
     mut renaming: Renaming<'_>,
 ) {
     let described = hidden_describe(facts).filter(|_| collects);
-    let to_come = match request.ending {
-        Ending::Long { left } => left,
-        Ending::Call | Ending::Sync | Ending::Flush | Ending::Full => 0,
-    };
+    let to_come = request.left();
     let mut out = std::mem::take(renaming.backend.outgoing());
     out.reserve(request.len + 64);
     let mut namings = facts.namings.iter().peekable();

@@ -342,10 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             observer.awaited.append(&mut facts.confirmations);
         }
         // of a long message some has come while the request waited
-        let left = match request.ending {
-            Ending::Long { left } => left,
-            Ending::Call | Ending::Sync | Ending::Flush | Ending::Full => 0,
-        };
+        let left = request.left();
         let held = if to_send == 0 { 0 } else { request.len };
         let more = left.min(self.client.inbox().len() - held);
         let relay = Relay {
@@ -358,10 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             answered: match request.ending {
                 Ending::Call | Ending::Sync | Ending::Flush => true,
                 Ending::Full => false,
-                Ending::Long { .. } => request
-                    .frames
-                    .last()
-                    .is_some_and(|frame| frame.tag == FrontendTag::Query),
+                Ending::Long { .. } => request.calls(),
             },
         };
         relay.run().await

@@ -28,7 +28,7 @@ use crate::session::{Collected, Collector, Ending, Pins, Request, SettingValue, 
 use crate::sql::{Backslash, Fingerprint};
 use crate::telemetry::Verdict;
 use crate::types::UserName;
-use crate::wire::{self, FrontendTag, TransactionStatus, error_response, ready_for_query};
+use crate::wire::{self, TransactionStatus, error_response, ready_for_query};
 
 /// Answers that may wait for a client while its next request, which came ahead, is served.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -178,8 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             keys: KeyBuilder::default(),
             canonical: Vec::new(),
             collector: Collector::default(),
-            unwanted: 0,
             skipping: false,
+            unwanted: 0,
         };
         session.settings_changed();
         session
@@ -378,20 +378,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Throws the request's bytes away, also those that are still to come.
     pub(super) fn drop_request(&mut self, request: &Request) {
         self.client.consume(request.len);
-        if let Ending::Long { left } = request.ending {
-            self.unwanted = left;
-        }
+        self.unwanted = request.left();
     }
 
     /// What follows the error that is told in place of a request's answer.
     pub(super) fn end_refused(&mut self, request: &Request) {
-        let call = || request.frames.iter().any(|frame| frame.tag == FrontendTag::Query);
         match request.ending {
             Ending::Call | Ending::Sync => {
                 let status = self.status();
                 ready_for_query(status, self.client.outbox());
             }
-            Ending::Flush | Ending::Full | Ending::Long { .. } if call() => {
+            Ending::Flush | Ending::Full | Ending::Long { .. } if request.calls() => {
                 let status = self.status();
                 ready_for_query(status, self.client.outbox());
             }

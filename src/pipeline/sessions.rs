@@ -290,6 +290,17 @@ impl SessionCard {
 /// How long a backend may take to react to a cancel request before the session is cut off from it.
 const UNRESPONSIVE_AFTER_MS: u64 = 10_000;
 
+/// Clients take the number in their key for the process id of their backend. Numbers begin above every process id that
+/// Linux gives (at most 2^22, `PID_MAX_LIMIT`): who asks the server to cancel or end the process of that number hits nobody,
+/// not a backend that serves somebody else.
+const FIRST_KEY: u32 = 5_000_000;
+
+/// The key of the session that came as number `count`: above every process id, and positive as a signed number, which is
+/// how clients read it.
+fn key_number(count: u32) -> u32 {
+    FIRST_KEY + count % ((1 << 31) - FIRST_KEY)
+}
+
 enum Overdue {
     No,
     /// Since now: the request with this number.
@@ -334,9 +345,8 @@ impl Sessions {
         let secret = if minor >= 2 { &secret[..] } else { &secret[..4] };
         let mut cards = self.cards();
         let key = loop {
-            // positive as a signed number, since clients show it as a process id
-            let key = self.next_key.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & 0x7fff_ffff;
-            if key != 0 && !cards.contains_key(&key) {
+            let key = key_number(self.next_key.fetch_add(1, Ordering::Relaxed));
+            if !cards.contains_key(&key) {
                 break key;
             }
         };

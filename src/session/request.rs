@@ -48,6 +48,24 @@ pub struct Request {
     pub ending: Ending,
 }
 
+impl Request {
+    /// Whether its last message, which may be too long to be held, is a `Query` or a `FunctionCall`: it is answered up to
+    /// ReadyForQuery without a `Sync`.
+    pub fn calls(&self) -> bool {
+        self.frames
+            .last()
+            .is_some_and(|frame| matches!(frame.tag, FrontendTag::Query | FrontendTag::FunctionCall))
+    }
+
+    /// Bytes of its last message that are still to come; 0 unless that is too long to be held.
+    pub fn left(&self) -> usize {
+        match self.ending {
+            Ending::Long { left } => left,
+            Ending::Call | Ending::Sync | Ending::Flush | Ending::Full => 0,
+        }
+    }
+}
+
 /// What is at the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Collected {

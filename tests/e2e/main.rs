@@ -16,6 +16,7 @@ mod stage;
 mod backend_login;
 mod cache;
 mod cancel;
+mod compat;
 mod console;
 mod drivers;
 mod encryption;
