@@ -27,4 +27,5 @@ mod quota;
 mod relay;
 mod sessions;
 mod strangers;
+mod traps;
 mod wire_scripts;
