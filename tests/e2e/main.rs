@@ -27,5 +27,6 @@ mod quota;
 mod relay;
 mod sessions;
 mod strangers;
+mod streaming;
 mod traps;
 mod wire_scripts;
