@@ -29,4 +29,5 @@ mod sessions;
 mod strangers;
 mod streaming;
 mod traps;
+mod wire_random;
 mod wire_scripts;
