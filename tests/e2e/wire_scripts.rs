@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::script::{Script, Venue, rendered};
 use crate::stage::{database_of, direct, server};
+use crate::support::Postgres;
 use crate::support::gateway::{ANA, BEN, GROWTH, Gateway, Setup};
 use crate::support::wire::{Login, Message, Reply, Wire};
 
@@ -31,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sessions past the gateway.
 pub(crate) struct Direct<'a> {
+    pub(crate) server: &'a Postgres,
     pub(crate) database: &'a str,
     /// How long an answer may take.
     pub(crate) patience: Duration,
@@ -39,7 +41,7 @@ pub(crate) struct Direct<'a> {
 impl Venue for Direct<'_> {
     fn connect(&mut self, parameters: &[(&str, &str)]) -> Result<Wire, Message> {
         let login = Login::new(GROWTH.0, GROWTH.1, self.database).with(parameters);
-        Wire::try_login(server().address(), &login).inspect(|wire| wire.patience(self.patience))
+        Wire::try_login(self.server.address(), &login).inspect(|wire| wire.patience(self.patience))
     }
 }
 
@@ -159,6 +161,7 @@ impl Chapter {
         let (expected, _) = played(
             script,
             &mut Direct {
+                server: server(),
                 database,
                 patience: PATIENCE,
             },
