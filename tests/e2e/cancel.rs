@@ -128,7 +128,7 @@ fn a_query_that_waits_for_a_connection_can_be_cancelled() {
 }
 
 #[test]
-fn cancel_requests_without_end_never_hit_another_session() {
+fn trap_08_cancel_requests_without_end_never_hit_another_session() {
     let stage = Stage::with(SCHEMA, &Setup::new().connections(1));
     let done = AtomicBool::new(false);
     let mut cancelled = 0;
@@ -167,7 +167,7 @@ fn cancel_requests_without_end_never_hit_another_session() {
 }
 
 #[test]
-fn a_client_that_goes_away_has_its_query_cancelled() {
+fn trap_09_a_client_that_goes_away_has_its_query_cancelled() {
     let stage = Stage::with(SCHEMA, &Setup::new());
     let lock = stage.block("t");
     for query in [

@@ -71,7 +71,7 @@ fn tls_protects_the_whole_session() {
 }
 
 #[test]
-fn bytes_sent_ahead_of_tls_are_refused() {
+fn trap_25_bytes_sent_ahead_of_tls_are_refused() {
     let certificate = Certificate::new();
     let stage = Stage::with("", &Setup::new().listen(&certificate.setting(false)));
     let mut wire = Wire::connect(stage.gateway.address());

@@ -175,7 +175,7 @@ fn a_database_that_is_not_offered_does_not_exist() {
 }
 
 #[test]
-fn amazons_drivers_are_never_offered_scram_and_their_parameters_are_taken() {
+fn trap_13_amazons_drivers_are_never_offered_scram_and_their_parameters_are_taken() {
     let certificate = Certificate::new();
     let stage = Stage::with("", &with_forms().listen(&certificate.setting(false)));
     let address = stage.gateway.address();

@@ -32,4 +32,7 @@ mod relay;
 mod security;
 mod sessions;
 mod strangers;
+mod streaming;
+mod traps;
+mod wire_random;
 mod wire_scripts;

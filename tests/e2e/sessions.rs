@@ -56,7 +56,7 @@ fn named_statements_of_two_sessions_do_not_meet() {
 }
 
 #[test]
-fn settings_follow_their_session_and_nobody_else() {
+fn trap_10_settings_follow_their_session_and_nobody_else() {
     let stage = Stage::with("CREATE SCHEMA other", &narrow());
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
     let before: Vec<String> = [

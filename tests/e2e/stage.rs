@@ -96,6 +96,16 @@ pub(crate) fn direct(database: &str) -> Wire {
     Wire::login(server().address(), &Login::new(GROWTH.0, GROWTH.1, database))
 }
 
+/// Makes an empty database in `encoding`, of the role `growth`.
+pub(crate) fn database_of(encoding: &str) -> String {
+    let name = format!("stage{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    server().run(&format!(
+        "CREATE DATABASE {name} OWNER {owner} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+        owner = GROWTH.0
+    ));
+    name
+}
+
 /// Makes a database in which `schema` was run, by the role `growth` that owns it.
 pub(crate) fn database(schema: &str) -> String {
     let name = format!("stage{}", NEXT.fetch_add(1, Ordering::Relaxed));

@@ -124,7 +124,7 @@ fn messages_that_do_not_belong_to_a_login_are_refused() {
 }
 
 #[test]
-fn a_startup_packet_may_come_byte_by_byte() {
+fn trap_12_a_startup_packet_may_come_byte_by_byte() {
     let stage = Stage::new();
     let mut wire = Wire::connect(stage.gateway.address());
     for byte in SSL_REQUEST {

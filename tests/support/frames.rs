@@ -68,17 +68,25 @@ impl Frames {
         self
     }
 
+    /// Any bytes.
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
     pub(crate) fn query(self, sql: &str) -> Self {
         self.frame(b'Q', &[sql.as_bytes(), b"\0"])
     }
 
     pub(crate) fn parse(self, name: &str, sql: &str, types: &[u32]) -> Self {
+        self.parse_bytes(name, sql.as_bytes(), types)
+    }
+
+    /// As [`Self::parse`], of a text in any encoding.
+    pub(crate) fn parse_bytes(self, name: &str, sql: &[u8], types: &[u32]) -> Self {
         let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
         let many = count(types.len() / 4);
-        self.frame(
-            b'P',
-            &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0", &many, &types],
-        )
+        self.frame(b'P', &[name.as_bytes(), b"\0", sql, b"\0", &many, &types])
     }
 
     pub(crate) fn bind(

@@ -351,6 +351,16 @@ impl Wire {
         Some(Message { tag: header[0], body })
     }
 
+    /// Reads the next message and keeps nothing of it; its tag and its length, or `None` at the end of the stream.
+    pub(crate) fn skip(&mut self) -> Option<(u8, usize)> {
+        let mut header = [0; 5];
+        self.stream.read_exact(&mut header).ok()?;
+        let length = u32::from_be_bytes(header[1..].try_into().expect("four bytes")) as usize - 4;
+        let mut body = (&mut self.stream).take(length as u64);
+        let copied = io::copy(&mut body, &mut io::sink()).expect("a whole message in time");
+        (copied == length as u64).then_some((header[0], length))
+    }
+
     /// Everything up to a message `tag`, with it, or up to the end of the stream.
     pub(crate) fn until(&mut self, tag: u8) -> Reply {
         let mut messages = Vec::new();
