@@ -3,7 +3,7 @@
 //! The targets of `fuzz/` and the replay of their corpus in `tests/fuzz/main.rs` call the same functions.
 
 use bytes::BytesMut;
-use tollgate::auth::{BackendLogin, Credential, Exchange, Method, Progress};
+use tollgate::auth::{BackendLogin, BackendSecret, Credential, Exchange, Link, Method, Progress};
 use tollgate::backend::{Asked, Asker, Replies};
 use tollgate::session::{Collected, Collector, Ending, Settings, StartupRequest};
 use tollgate::sql::{
@@ -115,7 +115,7 @@ fn collected(bytes: &[u8], step: usize) -> (Vec<Seen>, String) {
             return (seen, endings);
         }
         let buf = &bytes[at..end.max(at)];
-        match collector.collect(buf) {
+        match collector.collect(buf, false) {
             Ok(Collected::More) => {
                 if end >= bytes.len() {
                     return (seen, endings);
@@ -226,8 +226,12 @@ pub(crate) fn login(data: &[u8]) {
     }
     let mut out = BytesMut::new();
     if side & 1 == 1 {
-        let password = Secret::new("secret".to_owned());
-        let mut login = BackendLogin::new("growth", &password, side & 2 == 2);
+        let secret = BackendSecret::Password(Secret::new("secret".to_owned()));
+        let link = Link {
+            protected: side & 2 == 2,
+            binding: (side & 4 == 4).then(|| vec![7; 32]),
+        };
+        let mut login = BackendLogin::new("growth", Some(&secret), link);
         for frame in &messages {
             if login.next(frame, &mut out).is_err() {
                 return;
@@ -237,12 +241,9 @@ pub(crate) fn login(data: &[u8]) {
     }
     let (credential, method) = match side >> 1 & 3 {
         // keys that nothing was derived from: no password fits
-        0 => (
-            Credential::scram(1, vec![1; 16], &[2; 32], &[3; 32]),
-            Method::Scram,
-        ),
+        0 => (Credential::scram(1, vec![1; 16], [2; 32], [3; 32]), Method::Scram),
         1 => (
-            Credential::scram(1, vec![1; 16], &[2; 32], &[3; 32]),
+            Credential::scram(1, vec![1; 16], [2; 32], [3; 32]),
             Method::Cleartext,
         ),
         _ => (
@@ -250,11 +251,11 @@ pub(crate) fn login(data: &[u8]) {
             Method::Md5,
         ),
     };
-    let mut exchange = Exchange::begin("ana", credential, method, &mut out);
+    let mut exchange = Exchange::begin("ana", credential, method, None, &mut out);
     for frame in &messages {
         match exchange.next(frame, &mut out) {
             Ok(Progress::Goes(next)) => exchange = *next,
-            Ok(Progress::Done) => panic!("somebody without the password is let in"),
+            Ok(Progress::Done(_)) => panic!("somebody without the password is let in"),
             Err(_) => return,
         }
     }
@@ -275,16 +276,13 @@ pub(crate) fn replies(data: &[u8]) {
                 match tag {
                     b'Q' => Asked::Query,
                     b'F' => Asked::FunctionCall,
-                    b'P' => Asked::Parse,
+                    b'P' => Asked::Parse(None),
                     b'B' => Asked::Bind,
-                    b'd' => Asked::DescribeStatement,
+                    b'd' => Asked::DescribeStatement(None),
                     b'D' => Asked::DescribePortal,
                     b'E' => Asked::Execute,
                     b'C' => Asked::Close,
-                    b'c' => {
-                        replies.copy_ended();
-                        continue;
-                    }
+                    b'c' => Asked::CopyEnd,
                     _ => Asked::Sync,
                 },
                 asker,
