@@ -175,10 +175,10 @@ mod tests {
 
     #[test]
     fn an_error_keeps_every_field_but_its_message() {
-        let frame = b"E\0\0\0\x17SERROR\0Mold\0Xodd\0\0";
+        let frame = b"E\0\0\0\x16SERROR\0Mold\0Xodd\0\0";
         assert_eq!(
             &with_message(frame, b"newer")[..],
-            b"E\0\0\0\x19SERROR\0Mnewer\0Xodd\0\0"
+            b"E\0\0\0\x18SERROR\0Mnewer\0Xodd\0\0"
         );
     }
 
