@@ -1,7 +1,6 @@
 //! After a request's last reply: what it wrote is made stale, its answer is kept, the session takes over what it changed,
 //! and the connection goes back.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use super::facts::Form;
 use super::gateway::Greeting;
 use super::observe::Observer;
 use super::outgoing::Visit;
+use super::rename::Naming;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
 use super::settle::{Aftermath, Step, pin_word, take_over};
@@ -21,6 +21,9 @@ use crate::sql::{PinReason, SessionUse, SettingChange};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{QuotaRefused, RequestEnd, SessionPinned};
 use crate::wire::TransactionStatus;
+
+/// Room that is kept for the next request, in messages.
+const MAX_SPARE: usize = 32;
 
 /// Errors of a statement that the server did not even begin: syntax, and statements and portals that do not exist.
 const NOT_BEGUN: [[u8; 5]; 3] = [*b"42601", *b"26000", *b"34000"];
@@ -73,11 +76,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.settings_unknown = false;
         }
         let drained = matches!(&self.binding, Binding::Held(lease) if lease.replies().drained());
-        self.late = if drained {
-            VecDeque::new()
-        } else {
-            std::mem::take(&mut observer.awaited)
-        };
+        let mut rest = std::mem::take(&mut observer.confirmations).into_rest();
+        if drained {
+            rest.clear();
+            rest.shrink_to(MAX_SPARE);
+        }
+        self.late = rest;
+        self.spare_namings(std::mem::take(&mut observer.namings));
         if observer.discarded && aftermath.alone && !in_transaction && observer.error.is_none() {
             self.start_over();
         }
@@ -106,6 +111,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
         }
         self.release(story.ended.unwrap_or_else(Instant::now)).await;
+    }
+
+    /// Keeps the room for the next request.
+    pub(super) fn spare_namings(&mut self, mut namings: Vec<Naming>) {
+        namings.clear();
+        namings.shrink_to(MAX_SPARE);
+        self.namings = namings;
     }
 
     /// Gives the connection back, if nothing ties the session to it.

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::observe::Confirmation;
 use super::rename::{Naming, NamingAct};
 use super::series::Series;
@@ -50,7 +52,7 @@ pub(super) struct Facts {
     /// The form.
     pub(super) form: Form,
     /// The texts that run, each with its statements.
-    pub(super) runs: Vec<Analysis>,
+    pub(super) runs: SmallVec<[Analysis; 1]>,
     /// Something runs that is not known.
     pub(super) unknown: bool,
     /// What the backend will confirm.
@@ -79,6 +81,13 @@ pub(super) struct Facts {
     pub(super) control: usize,
     /// See `own`.
     pub(super) foreign: usize,
+}
+
+/// Room that earlier requests had and do not need any more; empty.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    pub(super) confirmations: VecDeque<Confirmation>,
+    pub(super) namings: Vec<Naming>,
 }
 
 /// What a request is read by: who sent it, and what is known of its session.
@@ -116,14 +125,19 @@ impl Facts {
     /// # Errors
     ///
     /// A message whose body is not what its tag promises.
-    pub(super) fn read(request: &Request, bytes: &[u8], reader: &Reader<'_>) -> Result<Self, WireError> {
+    pub(super) fn read(
+        request: &Request,
+        bytes: &[u8],
+        reader: &Reader<'_>,
+        spare: Spare,
+    ) -> Result<Self, WireError> {
         let facts = Self {
             form: Form::Series,
-            runs: Vec::new(),
+            runs: SmallVec::new(),
             unknown: false,
-            confirmations: VecDeque::new(),
+            confirmations: spare.confirmations,
             needs_unnamed: false,
-            namings: Vec::new(),
+            namings: spare.namings,
             names_statement: false,
             parameterized: false,
             too_many: false,

@@ -41,6 +41,61 @@ pub(super) enum Confirmation {
     Nothing,
 }
 
+/// What the backend is to confirm, in the order it was sent, and how far it has.
+#[derive(Debug, Default)]
+pub(super) struct Confirmations {
+    queue: VecDeque<Confirmation>,
+    confirmed: usize,
+}
+
+impl Confirmations {
+    /// Adds what is to be confirmed after the rest; `more` is empty afterwards.
+    pub(super) fn expect(&mut self, more: &mut VecDeque<Confirmation>) {
+        if self.queue.is_empty() {
+            std::mem::swap(&mut self.queue, more);
+        } else {
+            self.queue.append(more);
+        }
+    }
+
+    /// The next one to be confirmed.
+    fn next(&self) -> Option<&Confirmation> {
+        self.queue.get(self.confirmed)
+    }
+
+    /// The next one is confirmed.
+    fn confirm(&mut self) {
+        self.confirmed = (self.confirmed + 1).min(self.queue.len());
+    }
+
+    /// What nothing asked for, and is confirmed now.
+    fn insert(&mut self, confirmation: Confirmation) {
+        self.queue.insert(self.confirmed, confirmation);
+        self.confirmed += 1;
+    }
+
+    /// The rest will not be confirmed any more.
+    fn fail(&mut self) {
+        self.queue.truncate(self.confirmed);
+    }
+
+    /// Takes out what was confirmed.
+    pub(super) fn take_confirmed(&mut self) -> impl Iterator<Item = Confirmation> {
+        let confirmed = std::mem::take(&mut self.confirmed);
+        self.queue.drain(..confirmed)
+    }
+
+    /// Everything counts as confirmed.
+    pub(super) fn confirm_all(&mut self) {
+        self.confirmed = self.queue.len();
+    }
+
+    /// What is still to be confirmed, once what was has been taken out.
+    pub(super) fn into_rest(self) -> VecDeque<Confirmation> {
+        self.queue
+    }
+}
+
 /// A COPY from the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum CopyIn {
@@ -62,10 +117,8 @@ enum CopyIn {
 pub(super) struct Observer {
     /// Collects the answer.
     pub(super) fill: Option<Fill>,
-    /// What is to be confirmed, in the order it was sent.
-    pub(super) awaited: VecDeque<Confirmation>,
-    /// What was confirmed.
-    pub(super) confirmed: Vec<Confirmation>,
+    /// What is to be confirmed.
+    pub(super) confirmations: Confirmations,
     /// What to say when the query was cut short by its team's time limit.
     pub(super) time_exceeded: Option<QueryTimeExceeded>,
     /// The RowDescription, while an answer is collected.
@@ -172,19 +225,19 @@ impl Observer {
                 self.row_description = Some(Bytes::copy_from_slice(bytes));
             }
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
-                self.confirmed.extend(self.awaited.pop_front());
+                self.confirmations.confirm();
             }
             b'T' | b'n' if piece.described.is_some() => {
-                let awaited = self
-                    .awaited
-                    .pop_front_if(|awaited| matches!(awaited, Confirmation::Described(_)));
-                if let (Some(Confirmation::Described(name)), Some(description)) = (awaited, piece.described) {
-                    self.described.push((name, description));
+                if let (Some(Confirmation::Described(name)), Some(description)) =
+                    (self.confirmations.next(), piece.described)
+                {
+                    self.described.push((name.clone(), description));
+                    self.confirmations.confirm();
                 }
             }
             b'E' if piece.heads > 0 => {
                 self.unnamed_failed |= piece.answers == Some(Asked::Parse(None))
-                    && matches!(self.awaited.front(), Some(Confirmation::Prepared(name, _)) if name.is_empty());
+                    && matches!(self.confirmations.next(), Some(Confirmation::Prepared(name, _)) if name.is_empty());
                 return self.see_error(bytes, card);
             }
             b'S' => return self.see_parameter(bytes),
@@ -231,7 +284,7 @@ impl Observer {
         }
         if matches!(tag, b"DISCARD ALL" | b"DEALLOCATE ALL") {
             self.all_closed = true;
-            self.confirmed.push(Confirmation::AllClosed);
+            self.confirmations.insert(Confirmation::AllClosed);
         }
         if self.fill.is_some() {
             self.partial |= !piece.whole || self.command_complete.is_some();
@@ -242,7 +295,7 @@ impl Observer {
     fn see_error(&mut self, bytes: &[u8], card: &SessionCard) -> Seen {
         let fields = wire::ErrorFields::of(bytes);
         self.copy_in = CopyIn::None;
-        self.awaited.clear();
+        self.confirmations.fail();
         self.fill = None;
         self.fatal |= matches!(fields.severity, b"FATAL" | b"PANIC");
         let code = fields.code.first_chunk::<5>().copied().unwrap_or(*b"XX000");

@@ -347,9 +347,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
         }
         // what an earlier part of the series still has to hear comes first
-        observer.awaited.append(&mut self.late);
+        observer.confirmations.expect(&mut self.late);
         if observer.error.is_none() {
-            observer.awaited.append(&mut facts.confirmations);
+            observer.confirmations.expect(&mut facts.confirmations);
         }
         // of a long message some has come while the request waited
         let left = request.left();
@@ -402,14 +402,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.
-    pub(super) fn note_unnamed(&mut self, request: &Request, facts: Facts) {
+    pub(super) fn note_unnamed(&mut self, request: &Request, mut facts: Facts) {
         if facts.form == Form::Simple {
             self.statements.note_closed(b"");
         }
         let mut observer = Observer::new(true);
-        observer.confirmed.extend(facts.confirmations);
+        observer.confirmations.expect(&mut facts.confirmations);
+        observer.confirmations.confirm_all();
         let in_transaction = self.status() != TransactionStatus::Idle;
         take_over(&mut observer, &mut self.statements, in_transaction);
+        if self.late.is_empty() {
+            self.late = observer.confirmations.into_rest();
+        }
+        self.spare_namings(facts.namings);
         if request.frames.iter().any(|frame| frame.tag == FrontendTag::Parse) || facts.form == Form::Simple {
             self.unnamed_here = false;
         }

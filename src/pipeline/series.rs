@@ -18,17 +18,11 @@ const NAME_OF_TARGET: usize = 6;
 pub(super) struct Series<'a> {
     pub(super) facts: Facts,
     reader: &'a Reader<'a>,
-    /// Portals bound here, with the facts of their statements.
-    binds: Vec<(Box<[u8]>, Option<Analysis>)>,
 }
 
 impl<'a> Series<'a> {
     pub(super) fn new(facts: Facts, reader: &'a Reader<'a>) -> Self {
-        Self {
-            facts,
-            reader,
-            binds: Vec::new(),
-        }
+        Self { facts, reader }
     }
 
     /// Reads the message `frame`, which is the request's message number `index`.
@@ -176,13 +170,12 @@ impl<'a> Series<'a> {
             NamingAct::BindUnknown,
         );
         let bound = Portal {
-            analysis: analysis.clone(),
+            analysis,
             local: None,
         };
         self.facts
             .confirmations
             .push_back(Confirmation::Bound(portal.into(), bound));
-        self.binds.push((portal.into(), analysis));
     }
 
     fn read_describe(&mut self, index: usize, name: &[u8]) {
@@ -287,16 +280,15 @@ impl<'a> Series<'a> {
     }
 
     fn portal(&self, name: &[u8]) -> Option<Analysis> {
-        if let Some((_, analysis)) = self.binds.iter().rev().find(|(portal, _)| **portal == *name) {
-            return analysis.clone();
-        }
-        let late = self.reader.late.iter().rev().find_map(|late| {
+        let series = self.facts.confirmations.iter().rev();
+        let bound = series.chain(self.reader.late.iter().rev()).find_map(|late| {
             let Confirmation::Bound(bound, portal) = late else {
                 return None;
             };
             (**bound == *name).then_some(portal)
         });
-        late.or_else(|| self.reader.statements.portal(name))
+        bound
+            .or_else(|| self.reader.statements.portal(name))
             .and_then(|portal| portal.analysis.clone())
     }
 }

@@ -1,12 +1,13 @@
 //! One request: look into the cache, admit, bind, run, settle. This file is the order of things; each step is elsewhere.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
-use super::facts::{Facts, Form, Reader};
+use super::facts::{Facts, Form, Reader, Spare};
 use super::local::{answer_extended, answer_simple};
 use super::lookup::Way;
 use super::own::OwnSettings;
@@ -71,6 +72,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     pub(super) async fn serve(&mut self, request: &Request) -> Served {
         let began = Instant::now();
         let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
+        let spare = Spare {
+            confirmations: if self.late.is_empty() {
+                std::mem::take(&mut self.late)
+            } else {
+                VecDeque::new()
+            },
+            namings: std::mem::take(&mut self.namings),
+        };
         let reader = Reader {
             statements: &self.statements,
             late: &self.late,
@@ -80,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             scope: (!self.settings_unknown).then_some(&self.scope),
             settings: &self.settings,
         };
-        let read = Facts::read(request, bytes, &reader);
+        let read = Facts::read(request, bytes, &reader, spare);
         let facts = match read {
             Ok(facts) => facts,
             Err(error) => return self.protocol_error(&error.into()),

@@ -17,6 +17,7 @@ use super::gateway::{Gateway, Greeting};
 use super::judged::Judged;
 use super::observe::Confirmation;
 use super::realm::{Database, Team};
+use super::rename::Naming;
 use super::sessions::SessionCard;
 use super::transaction::Begun;
 use super::writes::Writes;
@@ -110,6 +111,8 @@ pub struct Session<S> {
     pub(super) settings_unknown: bool,
     /// What the backend has still to confirm of a series whose later parts are to come.
     pub(super) late: VecDeque<Confirmation>,
+    /// Room for names of statements in a request; empty.
+    pub(super) namings: Vec<Naming>,
     /// What a cached answer depends on beside its statement; computed anew when settings change.
     pub(super) scope: Vec<u8>,
     /// The search path in force.
@@ -172,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             path_unknown: false,
             settings_unknown: false,
             late: VecDeque::new(),
+            namings: Vec::new(),
             scope: Vec::new(),
             search_path: Arc::default(),
             judged: Judged::default(),

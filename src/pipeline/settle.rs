@@ -248,7 +248,7 @@ fn changes_defaults(statement: &Statement) -> bool {
 
 /// Takes over into `statements` what the backend confirmed.
 pub(super) fn take_over(observer: &mut Observer, statements: &mut Statements, in_transaction: bool) {
-    for confirmation in observer.confirmed.drain(..) {
+    for confirmation in observer.confirmations.take_confirmed() {
         match confirmation {
             Confirmation::Prepared(name, prepared) => statements.note_prepared(&name, prepared),
             Confirmation::ClosedStatement(name) => statements.note_closed(&name),
