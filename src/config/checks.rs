@@ -10,6 +10,9 @@ const CONSOLE: &str = "tollgate";
 
 pub(super) fn listen(listen: &Listen, table: &Table<'_>, reader: &mut Reader<'_>) {
     tcp_only(&listen.address, table, reader);
+    if let Some(path) = &listen.take_over_socket {
+        socket_path(path, table, reader);
+    }
     let (all, each) = (listen.max_connections, listen.max_connections_per_address);
     let sound = table.sound(reader, &["max_connections", "max_connections_per_address"]);
     if each > all && sound && table.has("max_connections_per_address") {
@@ -21,6 +24,20 @@ pub(super) fn listen(listen: &Listen, table: &Table<'_>, reader: &mut Reader<'_>
             message,
             "raise max_connections, or lower this",
         );
+    }
+}
+
+/// The longest path that a Unix socket can have, with room for the process id that a draining process adds.
+const MAX_SOCKET_PATH: usize = 96;
+
+fn socket_path(path: &str, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if !path.starts_with('/') || path.ends_with('/') {
+        let hint = "write e.g. \"/run/tollgate/take-over.sock\"";
+        let message = format!("{} is not the absolute path of a socket", quoted(path));
+        table.note(reader, "take_over_socket", message, hint);
+    } else if path.len() > MAX_SOCKET_PATH {
+        let message = format!("a socket's path has at most {MAX_SOCKET_PATH} bytes here, this one has {}", path.len());
+        table.note(reader, "take_over_socket", message, "choose a shorter one");
     }
 }
 

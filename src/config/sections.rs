@@ -71,6 +71,14 @@ section! {
         /// How long SIGTERM waits for running queries. Then they are cancelled and the process ends.
         pub drain_timeout: Duration => default("30s"), within(0, DAY), zero("running queries are cancelled at once"),
             reload("for the next SIGTERM"), elsewhere(&["shutdown_timeout"]);
+        /// A Unix socket by which `tollgate serve --take-over` takes the listening sockets over from the gateway that runs,
+        /// so that a restart refuses nobody. An absolute path in a directory that only the gateway's user may write to.
+        pub take_over_socket: Option<String> => absent("a restart refuses clients for a moment", "/run/tollgate/take-over.sock"),
+            restart(), elsewhere(&["unix_socket_dir", "so_reuseport", "control_socket"]);
+        /// How long sessions of the old process may go on after a take-over. Then it drains as at SIGTERM. As long as it
+        /// lives no answer comes from memory, in either process: neither hears of the other's writes.
+        pub take_over_patience: Duration => default("5min"), within(0, 7 * DAY), zero("it drains at once"),
+            reload("for the next take-over"), elsewhere(&["shutdown_wait_for_clients"]);
         /// How many threads serve clients.
         pub workers: usize => default("0"), within(0, 1024), zero("one for every two cores"),
             restart(), elsewhere(&["worker_threads", "threads"]);

@@ -20,6 +20,7 @@ use crate::telemetry::event::{LoginRefused, SessionClosed, SessionOpened};
 use crate::types::{DatabaseName, UserName};
 use crate::wire::{self, TransactionStatus};
 
+use super::handover::Predecessors;
 use super::login::{Door, LoginError, Opening, refusal};
 use super::places::{Place, Places};
 use super::workers::Accepted;
@@ -35,6 +36,7 @@ const CONSOLE: &str = "tollgate";
 pub struct Frontend {
     gateway: Arc<Gateway>,
     places: Places,
+    predecessors: Arc<Predecessors>,
     draining: AtomicBool,
 }
 
@@ -47,11 +49,12 @@ enum Guest {
 }
 
 impl Frontend {
-    /// In front of `gateway`.
-    pub fn new(gateway: Arc<Gateway>, places: Places) -> Self {
+    /// In front of `gateway`; cancel requests of sessions that are not here go to `predecessors`.
+    pub fn new(gateway: Arc<Gateway>, places: Places, predecessors: Arc<Predecessors>) -> Self {
         Self {
             gateway,
             places,
+            predecessors,
             draining: AtomicBool::new(false),
         }
     }
@@ -88,7 +91,9 @@ impl Frontend {
         let opened = tokio::time::timeout(timeout, door.open(&realm)).await;
         let (mut door, request) = match opened {
             Ok(Ok((door, Opening::Startup(request)))) => (door, request),
-            Ok(Ok((_, Opening::Cancel(key)))) => return cancel::cancel(&self.gateway, &key, address).await,
+            Ok(Ok((_, Opening::Cancel(key)))) => {
+                return cancel::cancel(&self.gateway, &self.predecessors, &key, address).await;
+            }
             Ok(Err((mut door, error))) => return self.refuse(&mut door, address, None, &error).await,
             // a client that says nothing gets no answer
             Err(_) => return self.count_refusal(address, None, &LoginError::Timeout),

@@ -102,6 +102,12 @@ impl Workers {
         }
     }
 
+    /// Clients of all threads, logged in or not.
+    pub fn clients(&self) -> usize {
+        let loads = self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed));
+        loads.sum()
+    }
+
     /// Ends the threads with whatever they still run.
     pub fn stop(self) {
         for Worker { clients, thread, .. } in self.workers {

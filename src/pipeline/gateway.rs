@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// When it started.
     pub started: Instant,
+    /// Another process writes to the same backends, and what it writes is not heard of here.
+    shared: AtomicBool,
     config_path: Option<PathBuf>,
     log: Option<LogControl>,
     verdicts: RwLock<HashMap<VerdictKey, Arc<Verdicts>>>,
@@ -154,6 +157,7 @@ impl Gateway {
             servers,
             metrics,
             started: Instant::now(),
+            shared: AtomicBool::new(false),
             config_path,
             log,
             verdicts: RwLock::default(),
@@ -303,6 +307,33 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+    }
+
+    /// Notes whether another process of the gateway serves the same backends. While one does, no answer comes from memory.
+    /// When it ends, everything is stale and definitions are read again.
+    pub fn note_shared(&self, shared: bool) {
+        if !shared {
+            for database in self.realm.load().databases.values() {
+                database.watch.refresh();
+            }
+            self.forget_greetings();
+            self.tags.invalidate_all();
+        }
+        self.shared.store(shared, Ordering::Release);
+    }
+
+    /// Whether another process of the gateway serves the same backends.
+    pub(super) fn shared(&self) -> bool {
+        self.shared.load(Ordering::Acquire)
+    }
+
+    /// Whether the outcome of some write is not known.
+    pub fn doubts(&self) -> bool {
+        !self
+            .doubts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// Keeps a write in doubt whose outcome nobody can tell.

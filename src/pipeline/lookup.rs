@@ -166,6 +166,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if !self.caching {
             return Some(BypassReason::SessionOff);
         }
+        if self.gateway.shared() {
+            return Some(BypassReason::TakingOver);
+        }
         if self.pin.is_some_and(|pin| pin != NAMED_STATEMENT) || self.backslash.is_none() {
             return Some(BypassReason::Pinned);
         }

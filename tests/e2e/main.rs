@@ -19,6 +19,7 @@ mod console;
 mod drivers;
 mod encryption;
 mod flights;
+mod ha;
 mod invalidation;
 mod login;
 mod operations;

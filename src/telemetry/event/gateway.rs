@@ -121,6 +121,26 @@ impl Listening {
     }
 }
 
+/// Another process accepts clients now; the sessions here go on.
+#[derive(Clone, Copy, Debug)]
+pub struct TakenOverBy {
+    /// Clients that are here.
+    pub clients: u64,
+    /// How long they may stay.
+    pub patience: Duration,
+}
+
+impl TakenOverBy {
+    /// Tells it.
+    pub fn emit(&self) {
+        info!(
+            clients = self.clients,
+            patience_s = self.patience.as_secs_f64(),
+            "taken over by another process"
+        );
+    }
+}
+
 /// The gateway finishes what runs and takes nothing more.
 #[derive(Clone, Copy, Debug)]
 pub struct Draining {

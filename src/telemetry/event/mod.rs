@@ -10,7 +10,7 @@ mod session;
 use std::time::Duration;
 
 pub use gateway::{
-    BackendConnected, BackendLost, BackendUnreachable, ConfigRejected, ConfigReloaded, Draining, Listening,
+    BackendConnected, BackendLost, BackendUnreachable, ConfigRejected, ConfigReloaded, Draining, Listening, TakenOverBy,
 };
 pub use request::{QuotaRefused, RequestEnd, RequestFinished};
 pub use session::{CancelRequested, LoginRefused, SessionClosed, SessionOpened, SessionPinned};

@@ -1,0 +1,207 @@
+//! High availability: a restart that nobody notices, limits on idle clients, servers that fail and others that step in.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::stage::Stage;
+use crate::support::frames::Frames;
+use crate::support::gateway::{ANA, BEN, Gateway, Setup};
+use crate::support::http;
+use crate::support::wait::{becomes, eventually};
+use crate::support::wire::{Login, Wire};
+
+const SCHEMA: &str = "CREATE TABLE t (a int); INSERT INTO t VALUES (1)";
+
+/// A gateway whose sockets can be taken over by the path in the directory.
+fn replaceable(patience: &str) -> (Setup, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("take-over.sock");
+    let setup = Setup::new().listen(&format!(
+        "take_over_socket = {path:?}\ntake_over_patience = \"{patience}\""
+    ));
+    (setup, directory)
+}
+
+/// The same gateway, which another process has taken over.
+fn replaced(old: &Gateway) -> Gateway {
+    let new = old.take_over();
+    assert_eq!((new.address(), new.http()), (old.address(), old.http()));
+    old.await_log("taken over by another process");
+    new
+}
+
+#[test]
+fn a_restart_under_load_refuses_nobody() {
+    let (setup, _directory) = replaceable("5min");
+    let stage = Stage::with(SCHEMA, &setup);
+    let address = stage.gateway.address();
+    let (done, rounds, scrapes) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (newer, newest) = thread::scope(|scope| {
+        let stage = &stage;
+        let mut load = Vec::new();
+        // clients that come and go
+        for _ in 0..4 {
+            load.push(scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    let mut ana = Wire::login(address, &Login::new(ANA.0, ANA.1, &stage.database));
+                    assert_eq!(ana.value("SELECT count(*) FROM t"), "1");
+                    ana.send(&Frames::new().terminate());
+                    assert!(ana.rest().is_empty(), "no farewell but the client's own");
+                    rounds.fetch_add(1, Ordering::AcqRel);
+                }
+            }));
+        }
+        // clients that stay, and are in the midst of a transaction
+        for _ in 0..2 {
+            load.push(scope.spawn(|| {
+                let mut ben = Wire::login(address, &Login::new(BEN.0, BEN.1, &stage.database));
+                while !done.load(Ordering::Acquire) {
+                    for sql in ["BEGIN", "SELECT a FROM t", "COMMIT"] {
+                        ben.run(sql);
+                    }
+                    rounds.fetch_add(1, Ordering::AcqRel);
+                }
+            }));
+        }
+        load.push(scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                assert_eq!(http::get(stage.gateway.http(), "/livez").0, 200);
+                scrapes.fetch_add(1, Ordering::AcqRel);
+            }
+        }));
+        let more = |count: usize| {
+            let (now, scraped) = (rounds.load(Ordering::Acquire), scrapes.load(Ordering::Acquire));
+            eventually("the load goes on", || {
+                let busy = load.iter().all(|thread| !thread.is_finished());
+                assert!(busy, "a client met an error");
+                (rounds.load(Ordering::Acquire) > now + count && scrapes.load(Ordering::Acquire) > scraped + 2)
+                    .then_some(())
+            });
+        };
+        more(20);
+        let newer = replaced(&stage.gateway);
+        more(40);
+        // and once more, while the first of the three still serves those who stayed
+        let newest = replaced(&newer);
+        more(40);
+        done.store(true, Ordering::Release);
+        for thread in load {
+            thread.join().unwrap();
+        }
+        (newer, newest)
+    });
+    let mut stage = stage;
+    assert!(stage.gateway.wait().success());
+    drop(newer);
+    newest.await_log("every process before this one has ended: answers are kept again");
+    let mut ana = newest.session(ANA);
+    eventually("answers are kept again", || {
+        ana.run("SELECT count(*) FROM t");
+        (ana.verdict() == "hit").then_some(())
+    });
+}
+
+#[test]
+fn no_answer_comes_from_memory_while_two_processes_write() {
+    let (setup, _directory) = replaceable("5min");
+    let stage = Stage::with(SCHEMA, &setup);
+    let mut early = stage.ana();
+    assert_eq!(early.value("SELECT count(*) FROM t"), "1");
+    let new = replaced(&stage.gateway);
+    let mut late = new.session(ANA);
+    for count in 1..5 {
+        for session in [&mut early, &mut late] {
+            assert_eq!(session.value("SELECT count(*) FROM t"), count.to_string());
+            let last = session.last();
+            assert_eq!((last.0.as_str(), last.1.as_str()), ("bypass", "taking_over"));
+        }
+        let writer = if count % 2 == 0 { &mut early } else { &mut late };
+        writer.run("INSERT INTO t VALUES (2)");
+    }
+    drop(early);
+    // the old process has ended by itself, with nothing in doubt
+    let mut stage = stage;
+    assert!(stage.gateway.wait().success());
+    eventually("answers are kept again", || {
+        assert_eq!(late.value("SELECT count(*) FROM t"), "5");
+        (late.verdict() == "hit").then_some(())
+    });
+}
+
+#[test]
+fn a_cancel_request_reaches_a_session_of_the_old_process() {
+    let (setup, _directory) = replaceable("5min");
+    let stage = Stage::with(SCHEMA, &setup);
+    let lock = stage.block("t");
+    let mut ana = stage.ana();
+    let newer = replaced(&stage.gateway);
+    let mut ben = newer.session(BEN);
+    let newest = replaced(&newer);
+    for session in [&mut ana, &mut ben] {
+        session.send(&Frames::new().query("SELECT a FROM t"));
+        stage.await_blocked(1);
+        // by the newest, who accepts
+        session.cancel();
+        assert_eq!(session.ready().sqlstate(), "57014");
+        stage.await_blocked(0);
+    }
+    lock.release();
+    assert_eq!(ana.value("SELECT a FROM t"), "1");
+    drop((ana, ben, newest));
+}
+
+#[test]
+fn sessions_that_stay_too_long_after_a_take_over_are_told_to_go() {
+    let (setup, _directory) = replaceable("0s");
+    let stage = Stage::with(SCHEMA, &setup);
+    let (mut idle, mut busy) = (stage.ana(), stage.ana());
+    busy.run("BEGIN");
+    let new = replaced(&stage.gateway);
+    let reply = idle.until(b'Z');
+    assert_eq!(reply.sqlstate(), "57P01");
+    assert_eq!(busy.value("SELECT a FROM t"), "1");
+    busy.run("COMMIT");
+    assert_eq!(busy.until(b'Z').sqlstate(), "57P01");
+    let mut stage = stage;
+    assert!(stage.gateway.wait().success());
+    assert_eq!(new.session(ANA).value("SELECT a FROM t"), "1");
+}
+
+#[test]
+fn a_second_start_by_mistake_changes_nothing() {
+    let (setup, directory) = replaceable("5min");
+    let stage = Stage::with(SCHEMA, &setup);
+    let mut ana = stage.ana();
+    let path = directory.path().join("take-over.sock");
+    // somebody who asks and goes away before it is ready
+    for said in [&b"T\0\0"[..], b"X", b""] {
+        use std::io::{Read as _, Write as _};
+        let mut stranger = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stranger.write_all(said).unwrap();
+        if said.len() > 1 {
+            let mut answer = [0; 3];
+            stranger.read_exact(&mut answer).unwrap();
+            assert_eq!(answer[0], b'S');
+        }
+    }
+    // the same addresses, and nobody said --take-over
+    let text = std::fs::read_to_string(stage.gateway.config()).unwrap();
+    let port = format!("address = \"{}\"", stage.gateway.address());
+    let other = directory.path().join("other.toml");
+    std::fs::write(&other, text.replacen("address = \"127.0.0.1:0\"", &port, 1)).unwrap();
+    let output = crate::support::gateway::program()
+        .args(["serve", "--config"])
+        .arg(&other)
+        .envs(stage.gateway.environment())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(told.contains("in use") && told.contains("--take-over"), "{told}");
+    assert_eq!(ana.value("SELECT a FROM t"), "1");
+    assert_eq!(stage.ana().value("SELECT a FROM t"), "1");
+    becomes(&"hit".to_owned(), || {
+        ana.run("SELECT count(*) FROM t");
+        ana.verdict()
+    });
+}
