@@ -36,7 +36,10 @@ fn socket_path(path: &str, table: &Table<'_>, reader: &mut Reader<'_>) {
         let message = format!("{} is not the absolute path of a socket", quoted(path));
         table.note(reader, "take_over_socket", message, hint);
     } else if path.len() > MAX_SOCKET_PATH {
-        let message = format!("a socket's path has at most {MAX_SOCKET_PATH} bytes here, this one has {}", path.len());
+        let message = format!(
+            "a socket's path has at most {MAX_SOCKET_PATH} bytes here, this one has {}",
+            path.len()
+        );
         table.note(reader, "take_over_socket", message, "choose a shorter one");
     }
 }

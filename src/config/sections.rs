@@ -68,6 +68,14 @@ section! {
         pub login_timeout: Duration => default("15s"), within(100, 10 * MINUTE),
             zero("a login without a limit would let strangers hold connections"),
             reload(NEW_CONNECTIONS), elsewhere(&["client_login_timeout", "authentication_timeout"]);
+        /// How long a client outside of a transaction may ask for nothing; then it is told so with SQLSTATE 57P05, and its
+        /// session ends.
+        pub client_idle: Duration => default("0s"), within(0, 30 * DAY), zero("no limit"),
+            reload("at once"), elsewhere(&["client_idle_timeout", "idle_session_timeout"]);
+        /// How long a client may ask for nothing while its transaction is open, which holds a connection and locks; then it is
+        /// told so with SQLSTATE 25P03, its session ends, and the transaction is rolled back.
+        pub idle_in_transaction: Duration => default("0s"), within(0, 30 * DAY), zero("no limit"),
+            reload("at once"), elsewhere(&["idle_transaction_timeout", "idle_in_transaction_session_timeout"]);
         /// How long SIGTERM waits for running queries. Then they are cancelled and the process ends.
         pub drain_timeout: Duration => default("30s"), within(0, DAY), zero("running queries are cancelled at once"),
             reload("for the next SIGTERM"), elsewhere(&["shutdown_timeout"]);

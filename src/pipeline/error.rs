@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sessions::IdleTooLong;
 use crate::backend::BackendError;
 use crate::error::{ClientError, Severity, SqlState};
 use crate::quota::{QueryTimeExceeded, QuotaRefusal};
@@ -57,6 +58,9 @@ pub enum ServeError {
         /// The value.
         value: String,
     },
+    /// The client asked for nothing for too long.
+    #[error(transparent)]
+    Idle(#[from] IdleTooLong),
     /// A setting of the gateway that does not exist.
     #[error("unrecognized configuration parameter \"{0}\"")]
     Setting(String),
@@ -81,6 +85,8 @@ impl ClientError for ServeError {
             Self::Cancelled => SqlState::QUERY_CANCELED,
             Self::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
             Self::Shutdown => SqlState::ADMIN_SHUTDOWN,
+            Self::Idle(IdleTooLong::Session) => SqlState::IDLE_SESSION_TIMEOUT,
+            Self::Idle(IdleTooLong::Transaction) => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
             Self::FailedTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
             Self::NotAlone(_) | Self::Unsupported(_) => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Value { .. } => SqlState::INVALID_PARAMETER_VALUE,
@@ -93,7 +99,7 @@ impl ClientError for ServeError {
 
     fn severity(&self) -> Severity {
         match self {
-            Self::Lost(_) | Self::Protocol(_) | Self::Shutdown => Severity::Fatal,
+            Self::Lost(_) | Self::Protocol(_) | Self::Shutdown | Self::Idle(_) => Severity::Fatal,
             Self::Quota(_)
             | Self::Time(_)
             | Self::Busy { .. }
@@ -119,6 +125,7 @@ impl ClientError for ServeError {
             | Self::Cancelled
             | Self::Protocol(_)
             | Self::Shutdown
+            | Self::Idle(_)
             | Self::FailedTransaction
             | Self::NotAlone(_)
             | Self::Unsupported(_)
@@ -146,6 +153,7 @@ impl ClientError for ServeError {
             Self::Cancelled
             | Self::Protocol(_)
             | Self::Shutdown
+            | Self::Idle(_)
             | Self::FailedTransaction
             | Self::Unsupported(_)
             | Self::UndefinedStatement(_)

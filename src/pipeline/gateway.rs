@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use super::realm::{
     Database, GatewayError, Realm, build, cache_limits, keepalive, passwords, pool_limits, quota_limits,
 };
-use super::sessions::Sessions;
+use super::sessions::{IdleLimits, Sessions};
 use crate::backend::{Route, ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
@@ -348,7 +348,12 @@ impl Gateway {
 
     /// What has to be done now and then: a few times a second.
     pub fn housekeep(&self, now: Instant) {
-        self.sessions.sweep(now, Duration::from_secs(10));
+        let realm = self.realm.load();
+        let idle = IdleLimits {
+            session: realm.config.listen.client_idle,
+            transaction: realm.config.listen.idle_in_transaction,
+        };
+        self.sessions.sweep(now, Duration::from_secs(10), idle);
         {
             let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
             while doubts
@@ -356,8 +361,8 @@ impl Gateway {
                 .is_some()
             {}
         }
-        for backend in self.realm.load().backends.values() {
-            backend.pool.sweep(now);
+        for backend in realm.backends.values() {
+            backend.sweep(now);
         }
     }
 }

@@ -83,6 +83,43 @@ impl Backend {
         Duration::from_millis(self.cancel_timeout_ms.load(Ordering::Relaxed))
     }
 
+    /// Every pool: that of the primary.
+    fn pools(&self) -> impl Iterator<Item = &Pool<Connector>> {
+        std::iter::once(&self.pool)
+    }
+
+    /// Lends no connections until [`Self::resume`].
+    pub fn pause(&self) {
+        self.pools().for_each(Pool::pause);
+    }
+
+    /// Lends connections again.
+    pub fn resume(&self) {
+        self.pools().for_each(Pool::resume);
+    }
+
+    /// Whether no connections are lent.
+    pub fn paused(&self) -> bool {
+        self.pool.paused()
+    }
+
+    /// Closes every connection that nobody uses, and the others when they come back.
+    pub fn reconnect(&self) {
+        self.pools().for_each(Pool::reconnect);
+    }
+
+    /// Connections that sessions have.
+    pub fn in_use(&self, now: Instant) -> usize {
+        let used = |pool: &Pool<Connector>| -> usize {
+            pool.census(now).keys.iter().map(|(_, key)| key.active).sum()
+        };
+        self.pools().map(used).sum()
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        self.pools().for_each(|pool| pool.sweep(now));
+    }
+
     pub(super) fn set_timeouts(&self, config: &config::Backend) {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.checkout_timeout_ms

@@ -277,6 +277,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             if card.signals.killed() || (card.signals.draining() && at_ease) {
                 return Poll::Ready(Err(ServeError::Shutdown));
             }
+            if let Some(limit) = card.signals.idle_too_long() {
+                return Poll::Ready(Err(limit.into()));
+            }
             if let Poll::Ready(received) = client.poll_receive(cx) {
                 return Poll::Ready(Ok(received.is_ok_and(|count| count > 0)));
             }
