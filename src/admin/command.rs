@@ -2,8 +2,9 @@
 
 use super::columns::Columns;
 use super::commands::{
-    Invalidate, Kill, Pause, Reload, Resume, ShowCache, ShowClients, ShowConfig, ShowDatabases, ShowHelp,
-    ShowLists, ShowPins, ShowPools, ShowServers, ShowTeams, ShowUsers, ShowVersion,
+    Disconnect, Invalidate, Kill, Pause, Reconnect, Reload, Resume, ShowCache, ShowClients, ShowConfig,
+    ShowDatabases, ShowHelp, ShowLists, ShowPins, ShowPools, ShowServers, ShowStats, ShowTeams, ShowUsers,
+    ShowVersion,
 };
 use super::error::ConsoleError;
 use super::moment::Moment;
@@ -57,6 +58,7 @@ pub static COMMANDS: &[&dyn AdminCommand] = &[
     &ShowClients,
     &ShowServers,
     &ShowPins,
+    &ShowStats,
     &ShowTeams,
     &ShowUsers,
     &ShowDatabases,
@@ -66,6 +68,8 @@ pub static COMMANDS: &[&dyn AdminCommand] = &[
     &Reload,
     &Pause,
     &Resume,
+    &Reconnect,
+    &Disconnect,
     &Invalidate,
     &Kill,
 ];

@@ -10,6 +10,7 @@ use super::moment::Moment;
 use super::words::{NotOne, Words};
 use crate::error::ClientError;
 use crate::pipeline::{Answer, Commands, Gateway};
+use crate::telemetry::event::ConsoleCommand;
 use crate::types::UserName;
 use crate::wire::Column;
 
@@ -60,7 +61,17 @@ impl Commands for Console {
         };
         match meant(&words)? {
             Meant::Nothing => Ok(None),
-            Meant::Command(command) => Ok(Some(answer(command, &state, &words)?)),
+            Meant::Command(command) => {
+                let answer = answer(command, &state, &words);
+                ConsoleCommand {
+                    user: &self.user,
+                    command: command.name(),
+                    arguments: words.after(command.name()).written(),
+                    sqlstate: answer.as_ref().err().map(ClientError::sqlstate),
+                }
+                .emit();
+                Ok(Some(answer?))
+            }
             Meant::Courtesy(courtesy) => Ok(Some(courtesy.answer(&self.user))),
         }
     }

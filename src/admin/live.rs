@@ -181,7 +181,7 @@ pub(super) fn pool_rows(gateway: &Gateway, now: Instant) -> BTreeMap<(String, St
         row.paused = realm
             .backends
             .get(backend.as_str())
-            .is_some_and(|backend| backend.pool.paused());
+            .is_some_and(|backend| backend.paused());
     }
     rows
 }

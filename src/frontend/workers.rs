@@ -104,7 +104,10 @@ impl Workers {
 
     /// Clients of all threads, logged in or not.
     pub fn clients(&self) -> usize {
-        let loads = self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed));
+        let loads = self
+            .workers
+            .iter()
+            .map(|worker| worker.load.load(Ordering::Relaxed));
         loads.sum()
     }
 

@@ -17,7 +17,8 @@ async fn start() -> Server {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let readiness = Arc::new(Readiness::default());
-    let http = HttpTask::start(listener, &lonely_gateway(), Places::default(), &readiness).expect("it starts");
+    let http =
+        HttpTask::start(listener, &lonely_gateway(), Places::default(), &readiness).expect("it starts");
     Server {
         address,
         readiness,
@@ -81,7 +82,10 @@ async fn a_draining_gateway_lives_but_is_not_ready() {
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining: no new clients\n"));
     assert!(server.ask("GET /livez").await.starts_with("HTTP/1.1 200 "));
     server.http.stop(Duration::from_mins(1)).await;
-    assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens any more");
+    assert!(
+        TcpStream::connect(server.address).await.is_err(),
+        "nobody listens any more"
+    );
 }
 
 #[tokio::test]
@@ -112,7 +116,10 @@ async fn a_paused_server_lets_connections_wait_and_a_closed_one_leaves_the_socke
     kept.write_all(question).await.expect("it reads");
     let mut rest = String::new();
     kept.read_to_string(&mut rest).await.expect("it ends");
-    assert!(rest.contains("connection: close") && rest.ends_with("alive\n"), "{rest}");
+    assert!(
+        rest.contains("connection: close") && rest.ends_with("alive\n"),
+        "{rest}"
+    );
     let waiting = server.ask("GET /livez");
     tokio::pin!(waiting);
     assert!(futures_util::poll!(&mut waiting).is_pending());

@@ -143,7 +143,9 @@ impl BypassReason {
         match self {
             Self::CacheOff => "The cache is off in the configuration.",
             Self::SessionOff => "The cache is off in this session.",
-            Self::TakingOver => "Another process of the gateway still serves sessions, whose writes are not seen here.",
+            Self::TakingOver => {
+                "Another process of the gateway still serves sessions, whose writes are not seen here."
+            }
             Self::InTransaction => {
                 "Statements inside an explicit transaction are always run by the database."
             }

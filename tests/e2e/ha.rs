@@ -74,7 +74,8 @@ fn a_restart_under_load_refuses_nobody() {
             eventually("the load goes on", || {
                 let busy = load.iter().all(|thread| !thread.is_finished());
                 assert!(busy, "a client met an error");
-                (rounds.load(Ordering::Acquire) > now + count && scrapes.load(Ordering::Acquire) > scraped + 2)
+                (rounds.load(Ordering::Acquire) > now + count
+                    && scrapes.load(Ordering::Acquire) > scraped + 2)
                     .then_some(())
             });
         };
@@ -203,5 +204,90 @@ fn a_second_start_by_mistake_changes_nothing() {
     becomes(&"hit".to_owned(), || {
         ana.run("SELECT count(*) FROM t");
         ana.verdict()
+    });
+}
+
+#[test]
+fn clients_that_ask_for_nothing_are_sent_away() {
+    let limits = "client_idle = \"400ms\"\nidle_in_transaction = \"200ms\"";
+    let stage = Stage::with(SCHEMA, &Setup::new().connections(1).listen(limits));
+    let mut idle = stage.ana();
+    let reply = idle.until(b'Z');
+    let error = reply.error().unwrap();
+    assert_eq!(
+        (error.field('S'), error.field('C'), error.field('M')),
+        (
+            "FATAL".to_owned(),
+            "57P05".to_owned(),
+            "terminating connection due to idle-session timeout".to_owned()
+        )
+    );
+    let mut open = stage.ana();
+    open.run("BEGIN; INSERT INTO t VALUES (2)");
+    let reply = open.until(b'Z');
+    let error = reply.error().unwrap();
+    assert_eq!(
+        (error.field('C'), error.field('M')),
+        (
+            "25P03".to_owned(),
+            "terminating connection due to idle-in-transaction timeout".to_owned()
+        )
+    );
+    // the only connection is back, and what was written is not there
+    let mut busy = stage.ana();
+    assert_eq!(busy.value("SELECT count(*) FROM t"), "1");
+    // a query that runs is no idleness, and neither is an administrator who thinks
+    let mut console = stage.gateway.console();
+    assert_eq!(busy.value("SELECT 'done' FROM pg_sleep(1)"), "done");
+    assert_eq!(busy.value("BEGIN; SELECT 'done' FROM pg_sleep(0.7)"), "done");
+    assert!(console.run("SHOW VERSION").error().is_none());
+}
+
+#[test]
+fn the_console_disconnects_and_kills_and_says_who_did_it() {
+    let stage = Stage::with(SCHEMA, &Setup::new());
+    let mut console = stage.gateway.console();
+    let (mut idle, mut open) = (stage.ana(), stage.gateway.session(BEN));
+    idle.run("SELECT a FROM t");
+    open.run("BEGIN");
+    open.run("SELECT a FROM t");
+    console.run("DISCONNECT warehouse");
+    assert_eq!(open.until(b'Z').sqlstate(), "57P01");
+    assert_eq!(idle.value("SELECT a FROM t"), "1");
+    console.run("KILL USER ana");
+    assert_eq!(idle.until(b'Z').sqlstate(), "57P01");
+    let mut ana = stage.ana();
+    console.run("KILL warehouse");
+    assert_eq!(ana.until(b'Z').sqlstate(), "57P01");
+    // paused until RESUME
+    let mut ana = stage.ana();
+    ana.send(&Frames::new().query("SELECT a FROM t"));
+    stage.gateway.await_waiting();
+    console.run("RESUME");
+    assert_eq!(ana.ready().value(), "1");
+    console.run("RECONNECT");
+    assert_eq!(ana.value("SELECT a FROM t"), "1");
+    let pid = ana.value("SELECT pg_backend_pid()");
+    console.run("RECONNECT");
+    assert_ne!(ana.value("SELECT pg_backend_pid()"), pid);
+    let line = stage.gateway.await_log("console command");
+    assert_eq!(
+        (
+            &line["level"],
+            &line["user"],
+            &line["command"],
+            &line["arguments"]
+        ),
+        (
+            &"INFO".into(),
+            &"root".into(),
+            &"DISCONNECT".into(),
+            &"warehouse".into()
+        )
+    );
+    assert!(!console.query("KILL 4711").sqlstate().is_empty());
+    let failed = |line: &String| line.contains("\"KILL\"") && line.contains("42704");
+    eventually("the failed command is told", || {
+        stage.gateway.log().iter().any(failed).then_some(())
     });
 }

@@ -88,11 +88,7 @@ fn ask(mut stream: UnixStream, path: &Path) -> io::Result<TakenOver> {
         stream,
         path: path.to_owned(),
         sockets,
-        before: text
-            .lines()
-            .take(MAX_PREDECESSORS)
-            .map(PathBuf::from)
-            .collect(),
+        before: text.lines().take(MAX_PREDECESSORS).map(PathBuf::from).collect(),
     })
 }
 
@@ -119,9 +115,9 @@ impl TakenOver {
     /// The socket that listens at `address`, where port 0 is any; `None` when there is none like that.
     pub fn socket(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let fits = |socket: &TcpListener| {
-            socket.local_addr().is_ok_and(|found| {
-                found == address || (address.port() == 0 && found.ip() == address.ip())
-            })
+            socket
+                .local_addr()
+                .is_ok_and(|found| found == address || (address.port() == 0 && found.ip() == address.ip()))
         };
         let place = self.sockets.iter().position(fits)?;
         Some(self.sockets.remove(place))

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
+use crate::error::SqlState;
 use crate::telemetry::metrics::{BackendMetrics, Metrics};
-use crate::types::SessionId;
+use crate::types::{SessionId, UserName};
 
 use super::{causes, micros};
 
@@ -101,6 +102,38 @@ impl ConfigRejected<'_> {
         error!(
             error = causes(self.error),
             "config rejected, the one before stays in force"
+        );
+    }
+}
+
+/// An administrator did something at the console, or tried to.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsoleCommand<'a> {
+    /// Who.
+    pub user: &'a UserName,
+    /// The command's name.
+    pub command: &'static str,
+    /// What it was told, at most 200 characters of it.
+    pub arguments: &'a str,
+    /// The SQLSTATE of its error, if it failed.
+    pub sqlstate: Option<SqlState>,
+}
+
+impl ConsoleCommand<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        /// Names are short; what is longer is no name.
+        const SHOWN: usize = 200;
+        let end = self.arguments.char_indices().nth(SHOWN).map(|(end, _)| end);
+        let arguments = end
+            .and_then(|end| self.arguments.get(..end))
+            .unwrap_or(self.arguments);
+        info!(
+            user = self.user.as_str(),
+            command = self.command,
+            arguments,
+            sqlstate = self.sqlstate.map(SqlState::as_str),
+            "console command"
         );
     }
 }

@@ -10,7 +10,8 @@ mod session;
 use std::time::Duration;
 
 pub use gateway::{
-    BackendConnected, BackendLost, BackendUnreachable, ConfigRejected, ConfigReloaded, Draining, Listening, TakenOverBy,
+    BackendConnected, BackendLost, BackendUnreachable, ConfigRejected, ConfigReloaded, ConsoleCommand,
+    Draining, Listening, TakenOverBy,
 };
 pub use request::{QuotaRefused, RequestEnd, RequestFinished};
 pub use session::{CancelRequested, LoginRefused, SessionClosed, SessionOpened, SessionPinned};
