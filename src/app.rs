@@ -1,5 +1,7 @@
 //! Wiring: the listener, the workers, HTTP, signals, drain.
 
+mod signals;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -9,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
+use self::signals::{Signals, Wish};
 use crate::config::{self, Address, Config, LogFormat, Mistake, RealEnvironment};
 use crate::frontend::{
     Frontend, Listener, Places, Predecessor, Predecessors, TakeOverError, TakenOver, Workers, adopt, bind,
@@ -334,20 +337,27 @@ async fn run(
     ));
     let workers = Workers::start(listen_settings.workers, &frontend)?;
     let mut signals = Signals::listen()?;
+    let took_over = taken.is_some();
     if let Some(taken) = taken {
         taken.begin(&gateway, &predecessors)?;
     }
-    let mut successor = take_over_path
-        .map(|path| {
-            let http = http_socket.as_ref().map(copied).transpose()?;
-            Predecessor::listen(path, Arc::clone(&gateway), predecessors, copied(&socket)?, http).map_err(
-                |source| AppError::Listen {
-                    address: path.display().to_string(),
-                    source,
-                },
-            )
-        })
-        .transpose()?;
+    let copies = (copied(&socket)?, http_socket.as_ref().map(copied).transpose()?);
+    let listening =
+        take_over_path.map(|path| Predecessor::listen(path, Arc::clone(&gateway), predecessors, copies));
+    let mut successor = match listening.transpose() {
+        Ok(successor) => successor,
+        // nobody else accepts any more
+        Err(error) if took_over => {
+            tracing::error!(%error, "the take-over socket cannot be used: the next restart will refuse clients");
+            None
+        }
+        Err(source) => {
+            return Err(AppError::Listen {
+                address: listen_settings.take_over_socket.unwrap_or_default(),
+                source,
+            });
+        }
+    };
 
     let readiness = Arc::new(http::Readiness::default());
     let http = http_socket
@@ -479,44 +489,6 @@ async fn outlast(gateway: &Gateway, workers: &Workers, signals: &mut Signals) {
         _ = tokio::time::timeout(patience, left) => {}
         () = signals.end() => {}
     }
-}
-
-/// The signals that a gateway listens to.
-struct Signals {
-    hang_up: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            hang_up: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for one.
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.hang_up.recv() => Wish::Reload,
-            _ = self.interrupt.recv() => Wish::End,
-            _ = self.terminate.recv() => Wish::End,
-        }
-    }
-
-    /// Waits for one that means the end.
-    async fn end(&mut self) {
-        while self.next().await == Wish::Reload {}
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    Reload,
-    End,
 }
 
 /// Lets running queries finish and tells idle sessions to go, for as long as `patience` lasts.

@@ -44,8 +44,8 @@ enum Command {
         /// The configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Take over from the gateway that runs, by listen.take_over_socket: nobody is refused, and the sessions of the old
-        /// process go on for listen.take_over_patience. Where none runs, start as usual.
+        /// Take over from the gateway that runs, by `listen.take_over_socket`: nobody is refused, and the sessions of the old
+        /// process go on for `listen.take_over_patience`. Where none runs, start as usual.
         #[arg(long)]
         take_over: bool,
     },

@@ -3,8 +3,8 @@
 use super::columns::Columns;
 use super::commands::{
     Disconnect, Invalidate, Kill, Pause, Reconnect, Reload, Resume, ShowCache, ShowClients, ShowConfig,
-    ShowDatabases, ShowHelp, ShowLists, ShowPins, ShowPools, ShowServers, ShowStats, ShowTeams, ShowUsers,
-    ShowVersion,
+    ShowDatabases, ShowEndpoints, ShowHelp, ShowLists, ShowPins, ShowPools, ShowServers, ShowStats,
+    ShowTeams, ShowUsers, ShowVersion,
 };
 use super::error::ConsoleError;
 use super::moment::Moment;
@@ -57,6 +57,7 @@ pub static COMMANDS: &[&dyn AdminCommand] = &[
     &ShowPools,
     &ShowClients,
     &ShowServers,
+    &ShowEndpoints,
     &ShowPins,
     &ShowStats,
     &ShowTeams,

@@ -137,6 +137,10 @@ async fn pools_clients_and_teams_are_counted() {
     );
     assert_eq!(rows(&gateway, "SHOW USERS"), "ana|growth|no|1\nroot|-|yes|0");
     assert_eq!(rows(&gateway, "SHOW SERVERS"), "");
+    assert_eq!(
+        rows(&gateway, "SHOW ENDPOINTS"),
+        "warehouse|primary|/nonexistent/tollgate|unknown|0|-|-"
+    );
     assert_eq!(rows(&gateway, "SHOW PINS"), "");
     gateway.sessions.list()[0].note_pinned(Some("temporary table"));
     assert_eq!(rows(&gateway, "SHOW PINS"), "temporary table|1|0");

@@ -343,6 +343,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Asks a question of the gateway's own; the first field of the last row comes back.
+    pub(super) async fn ask(&mut self, sql: &str) -> Result<Option<String>, BackendError> {
+        self.run_own(sql).await
+    }
+
     /// Ends a transaction that nobody will end.
     ///
     /// # Errors

@@ -41,6 +41,9 @@ pub enum BackendError {
         /// Its message.
         message: String,
     },
+    /// The server follows another one.
+    #[error("the server at {0} is a standby and takes no writes")]
+    Standby(String),
     /// The login could not be answered.
     #[error("the gateway could not log in at the backend")]
     Login(#[from] BackendLoginError),
@@ -70,6 +73,7 @@ impl ClientError for BackendError {
             | Self::Slow(_)
             | Self::NoTls(_)
             | Self::Tls { .. }
+            | Self::Standby(_)
             | Self::Login(_)
             | Self::Wire(_)
             | Self::Unexpected(_)
@@ -87,7 +91,7 @@ impl ClientError for BackendError {
             Self::Wire(error) => Some(format!("{error}.")),
             Self::Unexpected(error) => Some(format!("{error}.")),
             Self::Refused { .. } => Some("The backend refused the gateway's own login.".to_owned()),
-            Self::Slow(_) | Self::NoTls(_) | Self::Closed => None,
+            Self::Slow(_) | Self::NoTls(_) | Self::Standby(_) | Self::Closed => None,
         }
     }
 
@@ -98,6 +102,9 @@ impl ClientError for BackendError {
                 "The administrator of the gateway should look at \"tls\" and \"login\" of its configuration."
                     .to_owned(),
             ),
+            Self::Standby(_) => {
+                Some("Has the primary failed, and no other server been promoted yet?".to_owned())
+            }
             Self::Refused { .. } | Self::Wire(_) | Self::Unexpected(_) | Self::Closed | Self::Lost(_) => None,
         }
     }

@@ -4,6 +4,7 @@ mod cancel;
 pub mod catalog;
 mod connect;
 mod connection;
+pub mod endpoints;
 mod error;
 mod replies;
 mod servers;

@@ -83,6 +83,32 @@ fn tcp_only(address: &Address, table: &Table<'_>, reader: &mut Reader<'_>) {
     }
 }
 
+/// The servers beside the one at `address`.
+fn endpoints(backend: &Backend, table: &Table<'_>, reader: &mut Reader<'_>) {
+    for (setting, addresses) in [("fallbacks", &backend.fallbacks), ("readers", &backend.readers)] {
+        for address in addresses {
+            if address.port() == 0 {
+                let message = format!(
+                    "port 0 of {} is not one that a server can have",
+                    quoted(&address.to_string())
+                );
+                table.note(reader, setting, message, "write the server's port");
+            }
+            if backend.tls != TlsMode::Off && address.socket().is_some() {
+                let message = format!(
+                    "tls = \"{}\" is not possible over the Unix socket {address}",
+                    backend.tls
+                );
+                table.note(reader, setting, message, "write a TCP address");
+            }
+        }
+    }
+    if backend.fallbacks.contains(&backend.address) {
+        let message = format!("{} is the address already", quoted(&backend.address.to_string()));
+        table.note(reader, "fallbacks", message, "name other servers, or remove it");
+    }
+}
+
 pub(super) fn backend(backend: &Backend, table: &Table<'_>, reader: &mut Reader<'_>) {
     if backend.address.port() == 0 {
         table.note(
@@ -92,6 +118,7 @@ pub(super) fn backend(backend: &Backend, table: &Table<'_>, reader: &mut Reader<
             "write the server's port",
         );
     }
+    endpoints(backend, table, reader);
     let sound = table.sound(reader, &["kind", "tls", "ca"]);
     if sound && backend.tls != TlsMode::Off && backend.address.socket().is_some() {
         let message = format!("\"{}\" is not possible over a Unix socket", backend.tls);

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     TcpAddress,
     /// A list of texts.
     Texts,
+    /// A list of addresses.
+    Addresses,
     /// The path of a PEM file.
     Pem,
     /// A reference to a secret.
@@ -47,7 +49,9 @@ impl Kind {
         match self {
             Self::Table(schema) | Self::Named(schema) => Some(schema),
             Self::Text | Self::Choice(_) | Self::Count | Self::Flag | Self::Duration | Self::Size => None,
-            Self::Address | Self::TcpAddress | Self::Texts | Self::Pem | Self::Secret => None,
+            Self::Address | Self::TcpAddress | Self::Texts | Self::Addresses | Self::Pem | Self::Secret => {
+                None
+            }
             Self::Password | Self::Reference(_) => None,
         }
     }
@@ -60,7 +64,8 @@ impl Kind {
     /// `text`, as it is written in the file.
     pub(super) fn written(self, text: &str) -> String {
         match self {
-            Self::Count | Self::Flag | Self::Texts | Self::Secret | Self::Password => text.to_owned(),
+            Self::Count | Self::Flag | Self::Texts | Self::Addresses => text.to_owned(),
+            Self::Secret | Self::Password => text.to_owned(),
             Self::Table(_) | Self::Named(_) => text.to_owned(),
             Self::Text | Self::Choice(_) | Self::Duration | Self::Size => format!("\"{text}\""),
             Self::Address | Self::TcpAddress | Self::Pem | Self::Reference(_) => format!("\"{text}\""),
@@ -73,7 +78,9 @@ impl Kind {
             Self::Duration => HumanDuration(Duration::from_millis(amount)).to_string(),
             Self::Size => ByteSize(amount).to_string(),
             Self::Count | Self::Text | Self::Choice(_) | Self::Flag | Self::Texts => amount.to_string(),
-            Self::Address | Self::TcpAddress | Self::Pem | Self::Secret => amount.to_string(),
+            Self::Address | Self::TcpAddress | Self::Addresses | Self::Pem | Self::Secret => {
+                amount.to_string()
+            }
             Self::Password | Self::Reference(_) | Self::Table(_) | Self::Named(_) => amount.to_string(),
         }
     }
@@ -101,6 +108,7 @@ impl fmt::Display for Kind {
             ),
             Self::TcpAddress => f.write_str("a TCP address such as \"127.0.0.1:5439\""),
             Self::Texts => f.write_str("a list of texts such as [\"dev\"]"),
+            Self::Addresses => f.write_str("a list of addresses such as [\"127.0.0.1:5432\"]"),
             Self::Pem => f.write_str("the path of a PEM file"),
             Self::Secret => f.write_str("{ file = \"…\" } or { env = \"…\" }"),
             Self::Password => {

@@ -31,7 +31,7 @@ pub use password::Password;
 pub use secrets::Pem;
 pub use sections::{
     Backend, BackendKind, Cache, CacheWhat, Config, Control, Http, Listen, ListenTls, Log, LogFormat,
-    LogLevel, Login, Quota, TcpKeepalive, Team, TlsMode, User,
+    LogLevel, Login, Quota, ReadAfterWrite, TcpKeepalive, Team, TlsMode, User,
 };
 
 use toml::de::DeTable;

@@ -156,6 +156,16 @@ choice! {
     }
 }
 
+choice! {
+    /// Where a session reads after it has written.
+    pub enum ReadAfterWrite {
+        /// At the primary, until the reader is sure to have what the session wrote.
+        Primary = "primary",
+        /// At any reader: a session may miss for a moment what it just wrote.
+        Reader = "reader",
+    }
+}
+
 section! {
     /// A database server that queries go to. NAME is what the file and the console call it.
     pub struct Backend checked by checks::backend {
@@ -206,6 +216,20 @@ section! {
         /// Finds out that the server's machine is gone.
         pub tcp_keepalive: TcpKeepalive => default("{}"),
             elsewhere(&["tcp_keepidle", "tcp_keepintvl", "tcp_keepcnt"]);
+        /// Where the primary may be, too: tried in this order when nobody answers at `address`, or when a standby does.
+        pub fallbacks: Vec<Address> => default("[]"), restart(), elsewhere(&["addresses", "hosts", "failover"]);
+        /// Servers that have a copy of the data, such as hot standbys or Redshift's consumer clusters. Statements that only
+        /// read, outside of transactions, go to the least busy of those that answer, and each may have `max_connections`.
+        pub readers: Vec<Address> => default("[]"), restart(), elsewhere(&["replicas", "read_replicas", "standbys"]);
+        /// How often the servers are asked how they do, where there are `fallbacks` or `readers`. One that does not answer
+        /// gets no queries, and is asked again after a second, two, four, up to a minute.
+        pub health_interval: Duration => default("1s"), within(100, HOUR), zero("servers that are not asked get no queries"),
+            restart(), elsewhere(&["healthcheck_delay", "health_check_period", "healthcheck_interval"]);
+        /// How far a reader may be behind the primary to get queries.
+        pub reader_max_lag: Duration => default("10s"), within(0, DAY), zero("any"),
+            restart(), elsewhere(&["max_replication_lag", "delay_threshold"]);
+        /// Where a session reads after it has written.
+        pub read_after_write: ReadAfterWrite => default("primary"), restart();
     }
 }
 

@@ -20,12 +20,8 @@ pub(super) async fn cancel(
     let session = gateway.sessions.find(key);
     let forwarded = match &session {
         Some(session) => session.cancel(PATIENCE).await,
-        None => false,
+        None => predecessors.cancel(key).await,
     };
-    if session.is_none() && predecessors.cancel(key).await {
-        // the one that has the session counts it
-        return;
-    }
     CancelRequested {
         address,
         session: session.map(|session| session.id),

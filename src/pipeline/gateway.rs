@@ -19,12 +19,12 @@ use super::sessions::{IdleLimits, Sessions};
 use crate::backend::{Route, ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
-use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation};
+use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation, may_read_elsewhere};
 use crate::sql::{Analyzer, Fingerprint, Statement};
 use crate::telemetry::Metrics;
 use crate::telemetry::event::{ConfigRejected, ConfigReloaded};
 use crate::telemetry::log::LogControl;
-use crate::types::ByteSize;
+use crate::types::{BackendName, ByteSize};
 
 /// Memory for what is known of statements.
 const ANALYZER_MEMORY: ByteSize = ByteSize(64 << 20);
@@ -76,6 +76,8 @@ pub struct Verdicts {
     pub cacheability: Cacheability,
     /// What it makes stale.
     pub invalidation: Invalidation,
+    /// Whether a reader may answer it.
+    pub elsewhere: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -211,15 +213,17 @@ impl Gateway {
         let realm = build(config, Some(&old), &self.tags, &self.metrics, &self.servers)?;
         for (name, config) in &realm.config.backends {
             if let Some(backend) = realm.backends.get(name) {
-                backend.pool.set_limits(pool_limits(config));
                 backend.set_timeouts(config);
-                let route = backend.pool.connector().route();
-                backend.pool.connector().set_route(Route {
-                    keepalive: keepalive(&config.tcp_keepalive),
-                    connect_timeout: config.connect_timeout,
-                    passwords: passwords(&realm.config, name),
-                    ..(*route).clone()
-                });
+                for pool in backend.pools() {
+                    pool.set_limits(pool_limits(config));
+                    let route = pool.connector().route();
+                    pool.connector().set_route(Route {
+                        keepalive: keepalive(&config.tcp_keepalive),
+                        connect_timeout: config.connect_timeout,
+                        passwords: passwords(&realm.config, name),
+                        ..(*route).clone()
+                    });
+                }
             }
         }
         let now = Instant::now();
@@ -277,6 +281,7 @@ impl Gateway {
         let verdicts = Arc::new(Verdicts {
             cacheability: cacheability(statement, catalog, search_path, what),
             invalidation: invalidation(statement, Some(catalog), search_path),
+            elsewhere: may_read_elsewhere(statement, catalog, search_path),
         });
         let mut known = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_VERDICTS {
@@ -346,6 +351,16 @@ impl Gateway {
         doubts.push_back((now, guard));
     }
 
+    /// Another server is the primary of `backend`: what was learnt from the one before may be wrong.
+    fn note_moved(&self, realm: &Realm, backend: &BackendName) {
+        let databases = realm.databases.iter().filter(|((name, _), _)| name == backend);
+        for (_, database) in databases {
+            database.watch.refresh();
+        }
+        self.forget_greetings();
+        self.tags.invalidate_all();
+    }
+
     /// What has to be done now and then: a few times a second.
     pub fn housekeep(&self, now: Instant) {
         let realm = self.realm.load();
@@ -362,6 +377,9 @@ impl Gateway {
             {}
         }
         for backend in realm.backends.values() {
+            if backend.endpoints.take_moved() {
+                self.note_moved(&realm, &backend.name);
+            }
             backend.sweep(now);
         }
     }

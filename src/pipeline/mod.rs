@@ -5,6 +5,7 @@
 mod client;
 mod conclude;
 mod error;
+mod endpoints;
 mod facts;
 mod farewell;
 mod gateway;
@@ -17,6 +18,7 @@ mod own;
 mod realm;
 mod relay;
 mod replay;
+mod route;
 mod run;
 mod serve;
 mod session;
@@ -25,6 +27,7 @@ mod settle;
 mod writes;
 
 pub use client::Client;
+pub use endpoints::{Endpoint, EndpointView, Endpoints};
 pub use error::ServeError;
 pub use gateway::{Gateway, Greeting, ReloadError, Verdicts};
 pub use local::{Answer, Commands, answer_extended, answer_simple};

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
 
+use super::endpoints::{Endpoint, EndpointSettings, Endpoints, Probe};
 use super::listen_tls::server_config;
 use crate::auth::{Credential, CredentialForm};
 use crate::backend::catalog::{
     CatalogAddress, CatalogError, CatalogSettings, CatalogSource, CatalogWatch, WatchSettings,
 };
-use crate::backend::{Connector, Route, Servers, client_config};
+use crate::backend::{Connector, Route, ServerKey, Servers, client_config};
 use crate::cache::{CacheLimits, Tags};
-use crate::config::{self, Address, BackendKind, Config, Password, TlsMode};
+use crate::config::{self, Address, BackendKind, Config, Password, ReadAfterWrite, TlsMode};
 use crate::pool::{Limits, Pool};
 use crate::quota::{Quota, QuotaLimits};
 use crate::telemetry::{BackendMetrics, Metrics, TeamMetrics};
@@ -64,8 +65,12 @@ pub struct Backend {
     pub name: BackendName,
     /// What it is.
     pub kind: BackendKind,
-    /// Its connections.
+    /// Its connections to the primary.
     pub pool: Pool<Connector>,
+    /// Its servers, the readers among them.
+    pub endpoints: Endpoints,
+    /// Where a session reads that has written.
+    pub read_after_write: ReadAfterWrite,
     /// Its counters.
     pub metrics: BackendMetrics,
     checkout_timeout_ms: AtomicU64,
@@ -83,9 +88,10 @@ impl Backend {
         Duration::from_millis(self.cancel_timeout_ms.load(Ordering::Relaxed))
     }
 
-    /// Every pool: that of the primary.
-    fn pools(&self) -> impl Iterator<Item = &Pool<Connector>> {
-        std::iter::once(&self.pool)
+    /// Every pool: that of the primary, and the readers'.
+    pub fn pools(&self) -> impl Iterator<Item = &Pool<Connector>> {
+        let readers = self.endpoints.readers().iter().map(|reader| &reader.pool);
+        std::iter::once(&self.pool).chain(readers)
     }
 
     /// Lends no connections until [`Self::resume`].
@@ -205,7 +211,7 @@ pub(super) fn build(
         let known = old.and_then(|old| old.backends.get(name)).map(Arc::clone);
         let backend = match known {
             Some(backend) => backend,
-            None => Arc::new(new_backend(name, settings, &config, metrics, servers)?),
+            None => Arc::new(new_backend(name, settings, &config, metrics, servers, tags)?),
         };
         for database in &settings.databases {
             let key = (name.clone(), database.clone());
@@ -288,18 +294,57 @@ fn new_backend(
     config: &Config,
     metrics: &Metrics,
     servers: &Arc<Servers>,
+    tags: &Arc<Tags>,
 ) -> Result<Backend, GatewayError> {
+    let stale = Arc::clone(tags);
     let route = Route {
         address: settings.address.clone(),
+        fallbacks: settings.fallbacks.clone(),
         tls: tls(name, settings)?,
         keepalive: keepalive(&settings.tcp_keepalive),
         connect_timeout: settings.connect_timeout,
         passwords: passwords(config, name),
     };
+    let connect = |route: &Route| {
+        let connector = Connector::new(route.clone(), Arc::clone(servers));
+        Pool::new(connector, pool_limits(settings))
+    };
+    let pool = connect(&route);
+    let routes: Vec<Route> = settings
+        .readers
+        .iter()
+        .map(|address| Route {
+            address: address.clone(),
+            fallbacks: Vec::new(),
+            ..route.clone()
+        })
+        .collect();
+    let readers = routes
+        .iter()
+        .map(|route| Endpoint::new(route.address.clone(), connect(route)));
+    let watched = !settings.readers.is_empty() || !settings.fallbacks.is_empty();
+    let probes = std::iter::once(&route)
+        .chain(&routes)
+        .filter_map(|route| probe(name, settings, route))
+        .filter(|_| watched);
     let backend = Backend {
         name: name.clone(),
         kind: settings.kind,
-        pool: Pool::new(Connector::new(route, Arc::clone(servers)), pool_limits(settings)),
+        endpoints: Endpoints::new(
+            name.clone(),
+            EndpointSettings {
+                kind: settings.kind,
+                interval: settings.health_interval,
+                patience: settings.connect_timeout,
+                max_lag: settings.reader_max_lag,
+            },
+            pool.clone(),
+            readers.collect(),
+            probes.collect(),
+            move || stale.invalidate_all(),
+        ),
+        pool,
+        read_after_write: settings.read_after_write,
         metrics: metrics.backend(name),
         checkout_timeout_ms: AtomicU64::new(0),
         cancel_timeout_ms: AtomicU64::new(0),
@@ -308,24 +353,47 @@ fn new_backend(
     Ok(backend)
 }
 
+/// What asks the server at the end of `route` how it does; it logs in as the gateway itself, and is no connection of a
+/// pool.
+fn probe(name: &BackendName, settings: &config::Backend, route: &Route) -> Option<Probe> {
+    let user: Arc<str> = settings.control.user.as_str().into();
+    let password = settings.control.password.clone();
+    let route = Route {
+        passwords: password
+            .map(|password| (Arc::clone(&user), password))
+            .into_iter()
+            .collect(),
+        ..route.clone()
+    };
+    let key = ServerKey {
+        backend: name.clone(),
+        database: settings.databases.first()?.clone(),
+        user,
+    };
+    Some(Probe::new(Connector::new(route, Arc::default()), key))
+}
+
 fn new_database(
     backend: &BackendName,
     name: &DatabaseName,
     settings: &config::Backend,
     tags: &Arc<Tags>,
 ) -> Result<Database, GatewayError> {
-    let address = match &settings.address {
-        Address::Tcp { host, port } => CatalogAddress::Tcp {
-            host: host.clone(),
-            port: *port,
-        },
-        Address::Unix { directory, port } => CatalogAddress::Unix {
-            directory: directory.clone(),
-            port: *port,
-        },
-    };
+    let addresses = std::iter::once(&settings.address)
+        .chain(&settings.fallbacks)
+        .map(|address| match address {
+            Address::Tcp { host, port } => CatalogAddress::Tcp {
+                host: host.clone(),
+                port: *port,
+            },
+            Address::Unix { directory, port } => CatalogAddress::Unix {
+                directory: directory.clone(),
+                port: *port,
+            },
+        })
+        .collect();
     let catalog = CatalogSettings {
-        address,
+        addresses,
         database: name.clone(),
         user: settings.control.user.clone(),
         password: settings.control.password.clone(),

@@ -16,6 +16,7 @@ use super::gateway::{Gateway, Greeting};
 use super::judged::Judged;
 use super::observe::Confirmation;
 use super::realm::{Database, Team};
+use super::route::Wrote;
 use super::sessions::SessionCard;
 use super::writes::Writes;
 use crate::backend::{BackendError, Connector, ServerKey};
@@ -85,6 +86,8 @@ pub struct Session<S> {
     pub(super) binding: Binding,
     pub(super) pin: Option<&'static str>,
     pub(super) writes: Writes,
+    /// When it wrote last.
+    pub(super) wrote: Wrote,
     /// The writes of a series whose replies have not all come.
     pub(super) unanswered: Option<WriteGuard>,
     pub(super) last: Option<Last>,
@@ -148,6 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             binding: Binding::Free,
             pin: None,
             writes: Writes::default(),
+            wrote: Wrote::default(),
             unanswered: None,
             last: None,
             caching: true,

@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use crate::operations::cells;
 use crate::stage::Stage;
+use crate::support::Postgres;
 use crate::support::frames::Frames;
-use crate::support::gateway::{ANA, BEN, Gateway, Setup};
+use crate::support::gateway::{ANA, BEN, GROWTH, Gateway, Setup, add_roles};
 use crate::support::http;
 use crate::support::wait::{becomes, eventually};
 use crate::support::wire::{Login, Wire};
@@ -17,7 +19,8 @@ fn replaceable(patience: &str) -> (Setup, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("take-over.sock");
     let setup = Setup::new().listen(&format!(
-        "take_over_socket = {path:?}\ntake_over_patience = \"{patience}\""
+        "take_over_socket = \"{}\"\ntake_over_patience = \"{patience}\"",
+        path.display()
     ));
     (setup, directory)
 }
@@ -289,5 +292,208 @@ fn the_console_disconnects_and_kills_and_says_who_did_it() {
     let failed = |line: &String| line.contains("\"KILL\"") && line.contains("42704");
     eventually("the failed command is told", || {
         stage.gateway.log().iter().any(failed).then_some(())
+    });
+}
+
+/// A server of a test's own, with the gateway's roles and a database of the role `growth` in which `schema` was run.
+fn server(schema: &str) -> Postgres {
+    let server = Postgres::start();
+    add_roles(&server);
+    server.add_database("dev", GROWTH.0);
+    direct(&server).run(schema);
+    server
+}
+
+/// A session of the role `growth`, past the gateway.
+fn direct(server: &Postgres) -> Wire {
+    Wire::login(server.address(), &Login::new(GROWTH.0, GROWTH.1, "dev"))
+}
+
+/// A gateway before `primary` that knows of the other servers, once all of them answer.
+fn gateway_with(primary: &Postgres, setting: &str, others: &[&Postgres], more: &str) -> Gateway {
+    let addresses: Vec<String> = others.iter().map(|server| server.address().to_string()).collect();
+    let setup = Setup::new().backend(&format!(
+        "{setting} = {addresses:?}\nhealth_interval = \"100ms\"\nreader_max_lag = \"0s\"\n{more}"
+    ));
+    let gateway = Gateway::start(primary, &["dev"], &setup);
+    becomes_up(&gateway);
+    gateway
+}
+
+fn becomes_up(gateway: &Gateway) {
+    let mut console = gateway.console();
+    eventually("every server answers", || {
+        let states = cells(&console.run("SHOW ENDPOINTS"), "backend", "warehouse", "state");
+        states.iter().all(|state| state == "up").then_some(())
+    });
+}
+
+#[test]
+fn readers_answer_what_only_reads_and_the_primary_everything_else() {
+    let primary = server("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    // not a copy: the rows tell who answered
+    let reader = server("CREATE TABLE t (a int); INSERT INTO t VALUES (2)");
+    let gateway = gateway_with(&primary, "readers", &[&reader], "");
+    gateway.expect_log("server down");
+    let (mut ana, mut ben) = (gateway.session(ANA), gateway.session(BEN));
+    for (sql, answer) in [
+        ("SELECT a FROM t", "2"),
+        ("SELECT a FROM t WHERE now() > '2020-01-01'", "2"),
+        // it might write, or tell of the server
+        ("SELECT a FROM t WHERE random() < 2", "1"),
+        ("SELECT a FROM t WHERE current_user = 'growth'", "1"),
+        ("SELECT a FROM t FOR UPDATE", "1"),
+        ("BEGIN; SELECT a FROM t; COMMIT", "1"),
+        // an answer that is to be kept comes from a server that is sure to have everything
+        ("SELECT max(a) FROM t", "1"),
+    ] {
+        let reply = ana.run(sql);
+        assert_eq!(reply.rows()[0][0].as_deref(), Some(answer), "{sql}");
+    }
+    assert_eq!(
+        ana.extended("SELECT a FROM t WHERE a > $1", &[Some(b"0")], &[])
+            .value(),
+        "2"
+    );
+    ana.run("SET tollgate.cache = off");
+    assert_eq!(ana.value("SELECT max(a) FROM t"), "2");
+    ana.run("BEGIN READ ONLY");
+    assert_eq!(ana.value("SELECT a FROM t"), "1");
+    ana.run("COMMIT");
+    assert_eq!(ana.value("SELECT a FROM t"), "2");
+    // a session that has written reads what it wrote; others may go on
+    ana.run("UPDATE t SET a = 3");
+    assert_eq!(ana.value("SELECT a FROM t"), "3");
+    assert_eq!(ben.value("SELECT a FROM t"), "2");
+    // pinned sessions stay where what they have is
+    ben.run("LISTEN news");
+    assert_eq!(ben.value("SELECT a FROM t"), "3");
+    let mut ben = gateway.session(BEN);
+    assert_eq!(ben.value("SELECT a FROM t"), "2");
+    // a query at a reader is cancelled there
+    let mut locking = direct(&reader);
+    locking.run("BEGIN; LOCK TABLE t");
+    ben.send(&Frames::new().query("SELECT a FROM t"));
+    eventually("the query waits at the reader", || {
+        (reader.run("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1")
+            .then_some(())
+    });
+    ben.cancel();
+    assert_eq!(ben.ready().sqlstate(), "57014");
+    drop(locking);
+    assert_eq!(ben.value("SELECT a FROM t"), "2");
+    // and when it is gone, nobody notices
+    drop(reader);
+    assert_eq!(ben.value("SELECT a FROM t"), "3");
+    assert_eq!(gateway.session(BEN).value("SELECT a FROM t"), "3");
+}
+
+/// What a session sees of the last insert.
+const NEWEST: &str = "SELECT a FROM t ORDER BY a DESC LIMIT 1";
+
+#[test]
+fn what_a_session_wrote_it_reads_and_what_lags_is_never_kept() {
+    let primary = server("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    let standby = Postgres::start_standby(&primary);
+    let gateway = gateway_with(&primary, "readers", &[&standby], "");
+    let (mut ana, mut ben) = (gateway.session(ANA), gateway.session(BEN));
+    // an answer from a reader that has everything is kept
+    eventually("the reader answers a query whose answer is kept", || {
+        ana.run("SELECT count(*) FROM t");
+        (ana.verdict() == "hit").then_some(())
+    });
+    standby.run("SELECT pg_wal_replay_pause()");
+    eventually("the standby stands still", || {
+        (standby.run("SELECT pg_get_wal_replay_pause_state()") == "paused").then_some(())
+    });
+    ana.run("INSERT INTO t VALUES (2)");
+    for _ in 0..20 {
+        assert_eq!(ana.value(NEWEST), "2", "its own write");
+        assert_eq!(ben.value(NEWEST), "1", "the reader, as it was");
+        // whoever asks, what is kept is what is written
+        assert_eq!(ben.value("SELECT count(*) FROM t"), "2");
+        assert_eq!(ana.value("SELECT count(*) FROM t"), "2");
+    }
+    standby.run("SELECT pg_wal_replay_resume()");
+    becomes(&"2".to_owned(), || ben.value(NEWEST));
+    // once the reader has it, ana reads there again: what is written past the gateway, while it stands still, she misses
+    becomes(&"yes".to_owned(), || {
+        standby.run("SELECT pg_wal_replay_pause()");
+        eventually("the standby stands still", || {
+            (standby.run("SELECT pg_get_wal_replay_pause_state()") == "paused").then_some(())
+        });
+        direct(&primary).run("INSERT INTO t SELECT max(a) + 1 FROM t");
+        let newest = direct(&primary).value(NEWEST);
+        let missed = ana.value(NEWEST) != newest;
+        standby.run("SELECT pg_wal_replay_resume()");
+        if missed { "yes".to_owned() } else { "no".to_owned() }
+    });
+    // a table that is new at the primary is not looked for at a reader that does not have it yet
+    standby.run("SELECT pg_wal_replay_pause()");
+    ana.run("CREATE TABLE fresh (a int)");
+    eventually("the definitions are known", || {
+        let mut console = gateway.console();
+        (cells(&console.run("SHOW DATABASES"), "name", "dev", "catalog") == ["current"]).then_some(())
+    });
+    assert!(ben.run("SELECT a FROM fresh").rows().is_empty());
+    standby.run("SELECT pg_wal_replay_resume()");
+}
+
+#[test]
+fn another_server_becomes_the_primary() {
+    let primary = server("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    let standby = Postgres::start_standby(&primary);
+    let gateway = gateway_with(&primary, "fallbacks", &[&standby], "");
+    for warning in [
+        "server down",
+        "primary moved",
+        "backend lost",
+        "backend unreachable",
+        "could not follow the catalog",
+        "deadpool.postgres",
+    ] {
+        gateway.expect_log(warning);
+    }
+    let (mut idle, mut busy) = (gateway.session(ANA), gateway.session(BEN));
+    assert_eq!(idle.value("SELECT a FROM t"), "1");
+    busy.run("BEGIN; INSERT INTO t VALUES (2)");
+    eventually("the standby has followed", || {
+        let written = primary.run("SELECT pg_current_wal_flush_lsn()");
+        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        (standby.run(&sql) == "t").then_some(())
+    });
+    drop(primary);
+    // what ran there is lost, and says so
+    assert_eq!(busy.until(b'Z').error().unwrap().field('S'), "FATAL");
+    // nobody takes writes: told at once
+    let reply = idle.query("INSERT INTO t VALUES (3)");
+    assert_eq!(reply.sqlstate(), "08006", "{reply:?}");
+    assert!(!reply.error().unwrap().field('H').is_empty());
+    standby.run("SELECT pg_promote()");
+    eventually("the same session writes at the other server", || {
+        let reply = idle.query("INSERT INTO t VALUES (4)");
+        reply.error().is_none().then_some(())
+    });
+    assert_eq!(idle.value("SELECT a FROM t WHERE a > 1"), "4");
+    eventually("the other server is told", || {
+        let view = gateway.console().run("SHOW ENDPOINTS");
+        (cells(&view, "role", "primary", "address") == [standby.address().to_string()]).then_some(())
+    });
+    becomes_up(&gateway);
+    // a cancel request goes to where the query runs
+    let mut locking = direct(&standby);
+    locking.run("BEGIN; LOCK TABLE t");
+    idle.send(&Frames::new().query("SELECT a FROM t"));
+    eventually("the query waits", || {
+        (standby.run("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1")
+            .then_some(())
+    });
+    idle.cancel();
+    assert_eq!(idle.ready().sqlstate(), "57014");
+    locking.run("ROLLBACK");
+    // answers are kept again, by the definitions of the other server
+    eventually("answers are kept", || {
+        assert_eq!(idle.value("SELECT count(*) FROM t"), "2");
+        (idle.verdict() == "hit").then_some(())
     });
 }

@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Go,
     /// A cancel key, for whoever has its session.
     Cancel,
-    /// Whether the session was there: `1` or `0`.
+    /// Whether a query was cancelled: `1` or `0`.
     Cancelled,
     /// Tell when you end.
     Watch,

@@ -80,7 +80,7 @@ struct Shared {
 }
 
 impl Predecessor {
-    /// Listens at `path`, to hand over `clients` and `http`.
+    /// Listens at `path`, to hand over the sockets for clients and for HTTP.
     ///
     /// # Errors
     ///
@@ -89,8 +89,7 @@ impl Predecessor {
         path: &Path,
         gateway: Arc<Gateway>,
         before: Arc<Predecessors>,
-        clients: OwnedFd,
-        http: Option<OwnedFd>,
+        (clients, http): (OwnedFd, Option<OwnedFd>),
     ) -> io::Result<Self> {
         let listener = listen(path)?;
         let (sender, asked) = mpsc::channel(1);
@@ -210,8 +209,8 @@ async fn answer(mut stream: UnixStream, shared: &Arc<Shared>) -> io::Result<()> 
     match question.kind {
         Kind::TakeOver => hand_over(stream, shared).await,
         Kind::Cancel => {
-            let found = cancel(&question.body, &shared.gateway).await;
-            let body = if found { "1" } else { "0" };
+            let cancelled = cancel(&question.body, &shared.gateway).await;
+            let body = if cancelled { "1" } else { "0" };
             send(&mut stream, &Letter::new(Kind::Cancelled, body)).await
         }
         Kind::Watch => watch(stream, shared).await,
@@ -289,7 +288,7 @@ async fn watch(mut stream: UnixStream, shared: &Arc<Shared>) -> io::Result<()> {
     send(&mut stream, &Letter::new(Kind::Farewell, "")).await
 }
 
-/// Cancels what the session with the key `id` (four bytes) and secret (the rest) runs; false when there is none.
+/// Cancels what the session with that id (four bytes) and secret (the rest) runs; false when there is nothing.
 async fn cancel(key: &[u8], gateway: &Gateway) -> bool {
     let Some((id, secret)) = key.split_first_chunk() else {
         return false;
@@ -299,10 +298,7 @@ async fn cancel(key: &[u8], gateway: &Gateway) -> bool {
         secret: bytes::Bytes::copy_from_slice(secret),
     };
     match gateway.sessions.find(&key) {
-        Some(session) => {
-            session.cancel(PATIENCE).await;
-            true
-        }
+        Some(session) => session.cancel(PATIENCE).await,
         None => false,
     }
 }

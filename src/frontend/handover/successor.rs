@@ -167,13 +167,12 @@ impl TakenOver {
 /// Waits until the process at `path` has ended, and what it wrote is no more in doubt.
 async fn outlive(path: PathBuf, stream: Option<UnixStream>, predecessors: &Predecessors) {
     let clean = async {
-        let mut stream = match stream {
-            Some(stream) => tokio::net::UnixStream::from_std(stream)?,
-            None => {
-                let mut stream = tokio::net::UnixStream::connect(&path).await?;
-                predecessor::send(&mut stream, &Letter::new(Kind::Watch, "")).await?;
-                stream
-            }
+        let mut stream = if let Some(stream) = stream {
+            tokio::net::UnixStream::from_std(stream)?
+        } else {
+            let mut stream = tokio::net::UnixStream::connect(&path).await?;
+            predecessor::send(&mut stream, &Letter::new(Kind::Watch, "")).await?;
+            stream
         };
         predecessor::receive(&mut stream).await
     };
@@ -210,7 +209,7 @@ impl Predecessors {
         self.list().clone()
     }
 
-    /// Forwards a cancel request to whoever has the session; true if one had.
+    /// Forwards a cancel request to whoever has the session; true if that cancelled its query.
     pub(in crate::frontend) async fn cancel(&self, key: &CancelKey) -> bool {
         let body = [&key.id.to_be_bytes()[..], &key.secret].concat();
         for path in self.paths() {

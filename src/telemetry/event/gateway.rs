@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::error::SqlState;
 use crate::telemetry::metrics::{BackendMetrics, Metrics};
-use crate::types::{SessionId, UserName};
+use crate::types::{BackendName, SessionId, UserName};
 
 use super::{causes, micros};
 
@@ -69,6 +69,72 @@ impl BackendLost<'_> {
             session,
             error = causes(self.error),
             "backend lost"
+        );
+    }
+}
+
+/// A server of a backend answers, and did not before.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointUp<'a> {
+    /// The backend.
+    pub backend: &'a BackendName,
+    /// Where the server is.
+    pub address: &'a str,
+}
+
+impl EndpointUp<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        info!(
+            backend = self.backend.as_str(),
+            address = self.address,
+            "server up"
+        );
+    }
+}
+
+/// A server of a backend does not answer, and did before.
+#[derive(Clone, Copy)]
+pub struct EndpointDown<'a> {
+    /// The backend.
+    pub backend: &'a BackendName,
+    /// Where the server is.
+    pub address: &'a str,
+    /// Why.
+    pub error: &'a dyn std::fmt::Display,
+}
+
+impl EndpointDown<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        warn!(
+            backend = self.backend.as_str(),
+            address = self.address,
+            error = %self.error,
+            "server down"
+        );
+    }
+}
+
+/// Another server is a backend's primary.
+#[derive(Clone, Copy, Debug)]
+pub struct PrimaryMoved<'a> {
+    /// The backend.
+    pub backend: &'a BackendName,
+    /// Where it was.
+    pub from: &'a str,
+    /// Where it is.
+    pub to: &'a str,
+}
+
+impl PrimaryMoved<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        warn!(
+            backend = self.backend.as_str(),
+            from = self.from,
+            to = self.to,
+            "primary moved"
         );
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use gateway::{
     BackendConnected, BackendLost, BackendUnreachable, ConfigRejected, ConfigReloaded, ConsoleCommand,
-    Draining, Listening, TakenOverBy,
+    Draining, EndpointDown, EndpointUp, Listening, PrimaryMoved, TakenOverBy,
 };
 pub use request::{QuotaRefused, RequestEnd, RequestFinished};
 pub use session::{CancelRequested, LoginRefused, SessionClosed, SessionOpened, SessionPinned};

@@ -133,7 +133,7 @@ impl SessionPinned {
 pub struct CancelRequested {
     /// Where it came from.
     pub address: SocketAddr,
-    /// Whose query it means; `None` when nobody has its key.
+    /// Whose query it means; `None` when nobody in this process has its key.
     pub session: Option<SessionId>,
     /// Whether a query ran and was cancelled.
     pub forwarded: bool,
@@ -148,9 +148,9 @@ impl CancelRequested {
             forwarded,
         } = self;
         let outcome = match (session, forwarded) {
-            (None, _) => "unknown",
+            (_, true) => "forwarded",
+            (None, false) => "unknown",
             (Some(_), false) => "idle",
-            (Some(_), true) => "forwarded",
         };
         metrics.cancel(outcome);
         let session = session.map(tracing::field::display);
