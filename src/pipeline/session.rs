@@ -288,6 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Self {
             client,
             binding,
+            begun,
             card,
             reads_differently,
             ..
@@ -297,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         poll_fn(|cx| {
             card.signals.register(cx);
             let at_ease = match binding {
-                Binding::Free => true,
+                Binding::Free => begun.status().is_none(),
                 Binding::Held(lease) => {
                     lease.replies().settled() && lease.status() == TransactionStatus::Idle
                 }
