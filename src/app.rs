@@ -1,7 +1,10 @@
 //! Wiring: the listener, the workers, HTTP, signals, drain.
 
+mod signals;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +13,18 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::signals::{Signals, Wish};
 use crate::config::{self, Address, Config, LogFormat, Mistake, RealEnvironment};
-use crate::frontend::{Frontend, Listener, Places, Workers, bind};
-use crate::http;
+use crate::frontend::{
+    Frontend, Listener, Places, Predecessor, Predecessors, TakeOverError, TakenOver, Workers, adopt, bind,
+    take_over,
+};
+use crate::http::{self, HttpTask};
 use crate::pipeline::{Gateway, GatewayError};
 use crate::policy::{BypassReason, Cacheability, Invalidation};
 use crate::sql::{Analysis, Backslash, describe};
 use crate::standin::{DemoOptions, StandIn, StandInError, demo_config_toml};
-use crate::telemetry::event::{Draining, Listening};
+use crate::telemetry::event::{Draining, Listening, TakenOverBy};
 use crate::telemetry::log::{self, LogControl, LogError};
 use crate::types::DatabaseName;
 
@@ -60,6 +67,9 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
+    /// The gateway that runs does not hand over its sockets.
+    #[error("nothing was taken over")]
+    TakeOver(#[from] TakeOverError),
     /// `explain` was told a database that is not there.
     #[error("the configuration has no database \"{0}\"")]
     NoDatabase(String),
@@ -98,18 +108,19 @@ pub fn load(path: &Path) -> Result<Config, AppError> {
     })
 }
 
-/// Serves as the configuration at `path` says, until a signal ends it.
+/// Serves as the configuration at `path` says, until a signal ends it or another process takes over. With `takes_over` it
+/// takes the listening sockets over from the gateway that runs, where one does.
 ///
 /// # Errors
 ///
 /// It cannot begin.
-pub fn serve(path: &Path) -> Result<(), AppError> {
+pub fn serve(path: &Path, takes_over: bool) -> Result<(), AppError> {
     let config = load(path)?;
     let log = start_log(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run(config, path, log, |_, _| Ok(())))
+    runtime.block_on(run(config, path, log, takes_over, |_, _| Ok(())))
 }
 
 /// Tells what is found out about `text`; with a configuration also what would be done with it, judged by the definitions
@@ -225,7 +236,7 @@ async fn serve_demo(
 ) -> Result<(), AppError> {
     std::fs::write(path, demo_config_toml(standin, listen, http))?;
     let config = load(path)?;
-    run(config, path, log, |listen, http| {
+    run(config, path, log, false, |listen, http| {
         say("");
         say("Tollgate is ready. In another terminal:");
         say(&format!(
@@ -277,9 +288,14 @@ fn socket_address(address: &Address) -> Result<SocketAddr, AppError> {
     }
 }
 
-fn listen(address: &Address) -> Result<TcpListener, AppError> {
+/// The socket for `address`: the one that was taken over, where it is for that address, else one of its own.
+fn listen(address: &Address, taken: Option<&mut TakenOver>) -> Result<TcpListener, AppError> {
     let resolved = socket_address(address)?;
-    bind(resolved).map_err(|source| AppError::Listen {
+    let socket = match taken.and_then(|taken| taken.socket(resolved)) {
+        Some(socket) => adopt(socket),
+        None => bind(resolved),
+    };
+    socket.map_err(|source| AppError::Listen {
         address: address.to_string(),
         source,
     })
@@ -290,44 +306,63 @@ async fn run(
     config: Config,
     path: &Path,
     log: LogControl,
+    takes_over: bool,
     ready: impl FnOnce(SocketAddr, Option<SocketAddr>) -> io::Result<()>,
 ) -> Result<(), AppError> {
     raise_descriptor_limit();
-    let socket = listen(&config.listen.address)?;
+    let listen_settings = config.listen.clone();
+    let take_over_path = listen_settings.take_over_socket.as_deref().map(Path::new);
+    let mut taken = match (takes_over, take_over_path) {
+        (false, _) => None,
+        (true, Some(path)) => take_over(path)?,
+        (true, None) => return Err(TakeOverError::NoPath.into()),
+    };
+    let socket = listen(&config.listen.address, taken.as_mut())?;
     let http_socket = config
         .http
         .as_ref()
-        .map(|http| listen(&http.address))
+        .map(|http| listen(&http.address, taken.as_mut()))
         .transpose()?;
-    let (listen, http_listen) = (
-        config.listen.clone(),
+    let (address, http_listen) = (
+        socket.local_addr()?,
         http_socket.as_ref().map(TcpListener::local_addr).transpose()?,
     );
     let gateway = Arc::new(Gateway::new(config, Some(path.to_owned()), Some(log))?);
     let places = Places::default();
-    let frontend = Arc::new(Frontend::new(Arc::clone(&gateway), places.clone()));
-    let workers = Workers::start(listen.workers, &frontend)?;
+    let predecessors = Arc::new(Predecessors::default());
+    let frontend = Arc::new(Frontend::new(
+        Arc::clone(&gateway),
+        places.clone(),
+        Arc::clone(&predecessors),
+    ));
+    let workers = Workers::start(listen_settings.workers, &frontend)?;
+    let mut signals = Signals::listen()?;
+    let took_over = taken.is_some();
+    if let Some(taken) = taken {
+        taken.begin(&gateway, &predecessors)?;
+    }
+    let copies = (copied(&socket)?, http_socket.as_ref().map(copied).transpose()?);
+    let listening =
+        take_over_path.map(|path| Predecessor::listen(path, Arc::clone(&gateway), predecessors, copies));
+    let mut successor = match listening.transpose() {
+        Ok(successor) => successor,
+        // nobody else accepts any more
+        Err(error) if took_over => {
+            tracing::error!(%error, "the take-over socket cannot be used: the next restart will refuse clients");
+            None
+        }
+        Err(source) => {
+            return Err(AppError::Listen {
+                address: listen_settings.take_over_socket.unwrap_or_default(),
+                source,
+            });
+        }
+    };
 
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let readiness = Arc::new(http::Readiness::default());
-    let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
-    let http_task = http_socket.map(|socket| {
-        let stopped = async {
-            // the sender's end is the signal, too
-            drop(http_stopped.await);
-        };
-        let served = http::serve(
-            socket,
-            Arc::clone(&gateway),
-            places,
-            workers.runtimes(),
-            Arc::clone(&readiness),
-            stopped,
-        );
-        tokio::spawn(served)
-    });
+    let http = http_socket
+        .map(|socket| HttpTask::start(socket, &gateway, places, workers.runtimes(), &readiness))
+        .transpose()?;
     let looked_after = Arc::clone(&gateway);
     let housekeeping = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(HOUSEKEEPING);
@@ -338,24 +373,26 @@ async fn run(
         }
     });
 
-    let address = socket.local_addr()?;
     Listening {
         address,
-        tls: listen.tls.is_some(),
+        tls: listen_settings.tls.is_some(),
     }
     .emit();
     ready(address, http_listen)?;
-    {
-        let accepting = Listener::new(socket).run(&workers);
-        tokio::pin!(accepting);
-        loop {
-            tokio::select! {
-                () = &mut accepting => break,
-                _ = hang_up.recv() => drop(gateway.reload()),
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-            }
+    let replaced = accept(
+        socket,
+        &workers,
+        &gateway,
+        &mut signals,
+        successor.as_mut(),
+        http.as_ref(),
+    )
+    .await?;
+    if replaced {
+        if let Some(http) = &http {
+            http.close();
         }
+        outlast(&gateway, &workers, &mut signals).await;
     }
     frontend.drain();
     readiness.drain();
@@ -363,18 +400,95 @@ async fn run(
     tokio::select! {
         () = drain(&gateway, patience) => {}
         // a second signal ends the patience
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = signals.end() => {}
     }
     end_sessions(&gateway).await;
+    if let Some(successor) = successor.filter(|_| gateway.sessions.count() == 0 && !gateway.doubts()) {
+        successor.farewell().await;
+    }
     housekeeping.abort();
-    drop(stop_http);
-    if let Some(task) = http_task {
-        // it ends with the requests that it still answers, or with the runtime
-        drop(tokio::time::timeout(FAREWELL, task).await);
+    if let Some(http) = http {
+        http.stop(FAREWELL).await;
     }
     workers.stop();
     Ok(())
+}
+
+/// Another descriptor of the same socket, which stays open when that one is closed.
+fn copied(socket: &TcpListener) -> io::Result<OwnedFd> {
+    socket.as_fd().try_clone_to_owned()
+}
+
+/// Accepts clients until a signal ends it (false) or another process has taken over (true).
+async fn accept(
+    socket: TcpListener,
+    workers: &Workers,
+    gateway: &Arc<Gateway>,
+    signals: &mut Signals,
+    mut successor: Option<&mut Predecessor>,
+    http: Option<&HttpTask>,
+) -> io::Result<bool> {
+    let spare = copied(&socket)?;
+    let mut socket = Some(socket);
+    loop {
+        let accepted = match socket.take() {
+            Some(socket) => socket,
+            None => adopt(spare.try_clone()?.into())?,
+        };
+        let asked = {
+            let accepting = Listener::new(accepted).run(workers);
+            tokio::pin!(accepting);
+            loop {
+                let asked = async {
+                    match successor.as_mut() {
+                        Some(successor) => successor.asked().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = &mut accepting => return Ok(false),
+                    wish = signals.next() => match wish {
+                        Wish::Reload => drop(gateway.reload()),
+                        Wish::End => return Ok(false),
+                    },
+                    asked = asked => break asked,
+                }
+            }
+        };
+        // nothing is accepted here from now on, and nothing that the successor's sessions write is missed
+        gateway.note_shared(true);
+        if let Some(http) = http {
+            http.pause();
+        }
+        if asked.go().await {
+            return Ok(true);
+        }
+        tracing::warn!("a successor did not begin: this process goes on");
+        gateway.note_shared(false);
+        if let Some(http) = http {
+            http.resume();
+        }
+    }
+}
+
+/// Serves the sessions that are there until they leave, for as long as `listen.take_over_patience` lasts.
+async fn outlast(gateway: &Gateway, workers: &Workers, signals: &mut Signals) {
+    let patience = gateway.realm().config.listen.take_over_patience;
+    TakenOverBy {
+        clients: u64::try_from(workers.clients()).unwrap_or(u64::MAX),
+        patience,
+    }
+    .emit();
+    let left = async {
+        let mut ticks = tokio::time::interval(HOUSEKEEPING);
+        while workers.clients() > 0 {
+            ticks.tick().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(patience, left) => {}
+        () = signals.end() => {}
+    }
 }
 
 /// Lets running queries finish and tells idle sessions to go, for as long as `patience` lasts.

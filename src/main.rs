@@ -44,6 +44,10 @@ enum Command {
         /// The configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Take over from the gateway that runs, by `listen.take_over_socket`: nobody is refused, and the sessions of the old
+        /// process go on for `listen.take_over_patience`. Where none runs, start as usual.
+        #[arg(long)]
+        take_over: bool,
     },
     /// Tell every mistake of a configuration, with its line; exit 1 if there is one.
     Check {
@@ -93,7 +97,7 @@ fn main() -> ExitCode {
                 standin,
             })
         }
-        Command::Serve { config } => app::serve(&config),
+        Command::Serve { config, take_over } => app::serve(&config, take_over),
         Command::Check { config } => {
             app::load(&config).map(|_| say(&format!("{} is fine", config.display())))
         }
@@ -139,6 +143,11 @@ fn complain(error: &AppError) {
         for mistake in mistakes {
             drop(writeln!(stderr, "{}:{mistake}", path.display()));
         }
+    }
+    if let AppError::Listen { source, .. } = error
+        && source.kind() == io::ErrorKind::AddrInUse
+    {
+        text.push_str(" (to replace the gateway that listens there, start this one with --take-over)");
     }
     drop(writeln!(stderr, "{text}"));
 }

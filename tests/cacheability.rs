@@ -163,6 +163,7 @@ fn relation(
         read_code,
         unfixed_columns: words.contains(&"unfixed_columns"),
         time_columns: words.contains(&"time_columns"),
+        unlogged: words.contains(&"unlogged"),
     });
 }
 

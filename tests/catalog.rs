@@ -24,10 +24,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn settings(server: &Postgres) -> CatalogSettings {
     CatalogSettings {
-        address: CatalogAddress::Unix {
+        addresses: vec![CatalogAddress::Unix {
             directory: server.socket_directory().to_owned(),
             port: server.port(),
-        },
+        }],
         database: DatabaseName::new("postgres"),
         user: SUPERUSER.to_owned(),
         password: None,
@@ -302,10 +302,10 @@ async fn a_user_without_rights_reads_definitions_over_tcp() {
         server.add_user(user, "a secret", form);
         let address = server.address();
         let settings = CatalogSettings {
-            address: CatalogAddress::Tcp {
+            addresses: vec![CatalogAddress::Tcp {
                 host: address.ip().to_string(),
                 port: address.port(),
-            },
+            }],
             user: user.to_owned(),
             password: Some(CatalogPassword::Text(Secret::new("a secret".to_owned()))),
             ..settings(&server)

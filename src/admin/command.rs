@@ -2,8 +2,9 @@
 
 use super::columns::Columns;
 use super::commands::{
-    Invalidate, Kill, Pause, Reload, Resume, ShowCache, ShowClients, ShowConfig, ShowDatabases, ShowHelp,
-    ShowLists, ShowPins, ShowPools, ShowServers, ShowTeams, ShowUsers, ShowVersion,
+    Disconnect, Invalidate, Kill, Pause, Reconnect, Reload, Resume, ShowCache, ShowClients, ShowConfig,
+    ShowDatabases, ShowEndpoints, ShowHelp, ShowLists, ShowPins, ShowPools, ShowServers, ShowStats,
+    ShowTeams, ShowUsers, ShowVersion,
 };
 use super::error::ConsoleError;
 use super::moment::Moment;
@@ -56,7 +57,9 @@ pub static COMMANDS: &[&dyn AdminCommand] = &[
     &ShowPools,
     &ShowClients,
     &ShowServers,
+    &ShowEndpoints,
     &ShowPins,
+    &ShowStats,
     &ShowTeams,
     &ShowUsers,
     &ShowDatabases,
@@ -66,6 +69,8 @@ pub static COMMANDS: &[&dyn AdminCommand] = &[
     &Reload,
     &Pause,
     &Resume,
+    &Reconnect,
+    &Disconnect,
     &Invalidate,
     &Kill,
 ];

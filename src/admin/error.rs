@@ -71,6 +71,12 @@ pub enum ConsoleError {
         /// The number.
         id: u64,
     },
+    /// No user of that name.
+    #[error("user \"{name}\" does not exist")]
+    NoUser {
+        /// The name.
+        name: String,
+    },
     /// The configuration was not taken.
     #[error("the configuration was not reloaded, the one before stays in force")]
     Reload(#[source] ReloadError),
@@ -84,7 +90,9 @@ impl ClientError for ConsoleError {
             | Self::ArgumentMissing { .. }
             | Self::SeveralCommands => SqlState::SYNTAX_ERROR,
             Self::TooLong { .. } => SqlState::PROGRAM_LIMIT_EXCEEDED,
-            Self::NoBackend { .. } | Self::NoClient { .. } => SqlState::UNDEFINED_OBJECT,
+            Self::NoBackend { .. } | Self::NoClient { .. } | Self::NoUser { .. } => {
+                SqlState::UNDEFINED_OBJECT
+            }
             Self::NoDatabase { .. } => SqlState::INVALID_CATALOG_NAME,
             Self::NoRelation { .. } => SqlState::UNDEFINED_TABLE,
             Self::Reload(_) => SqlState::CONFIG_FILE_ERROR,
@@ -106,7 +114,8 @@ impl ClientError for ConsoleError {
             | Self::NoBackend { .. }
             | Self::NoDatabase { .. }
             | Self::NoRelation { .. }
-            | Self::NoClient { .. } => None,
+            | Self::NoClient { .. }
+            | Self::NoUser { .. } => None,
         }
     }
 
@@ -128,6 +137,7 @@ impl ClientError for ConsoleError {
                     .to_owned()
             }
             Self::NoClient { .. } => "The numbers are in column id of SHOW CLIENTS.".to_owned(),
+            Self::NoUser { .. } => "The names are in column name of SHOW USERS.".to_owned(),
             Self::Reload(_) => "Correct the file and send RELOAD again.".to_owned(),
             Self::TooLong { .. } => return None,
         };

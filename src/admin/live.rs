@@ -69,7 +69,7 @@ fn pool_state(
     pinned: &BTreeSet<u64>,
     now: Instant,
 ) -> PoolState {
-    let census = backend.pool.census(now);
+    let censuses: Vec<_> = backend.pools().map(|pool| pool.census(now)).collect();
     let cards = || servers.iter().filter(|server| server.key.backend == backend.name);
     let connected = cards().count();
     let pinned = cards()
@@ -81,10 +81,12 @@ fn pool_state(
         })
         .count();
     let sum = |count: fn(&crate::pool::KeyCensus) -> usize| -> usize {
-        census.keys.iter().map(|(_, key)| count(key)).sum()
+        let keys = censuses.iter().flat_map(|census| &census.keys);
+        keys.map(|(_, key)| count(key)).sum()
     };
     // a place is taken before its connection is there; the two are not counted in the same instant
-    let connecting = census.open.saturating_sub(connected);
+    let open: usize = censuses.iter().map(|census| census.open).sum();
+    let connecting = open.saturating_sub(connected);
     let leased = sum(|key| key.active)
         .saturating_sub(connecting)
         .saturating_sub(pinned);
@@ -94,9 +96,9 @@ fn pool_state(
         idle: count(sum(|key| key.idle)),
         leased: count(leased),
         pinned: count(pinned),
-        max: count(census.max_connections),
+        max: count(censuses.iter().map(|census| census.max_connections).sum()),
         waiting: count(sum(|key| key.waiting)),
-        circuit_open: census.circuit_open,
+        circuit_open: backend.pool.circuit().is_open(),
     }
 }
 
@@ -162,11 +164,11 @@ pub(super) fn pool_rows(gateway: &Gateway, now: Instant) -> BTreeMap<(String, St
         }
     }
     for backend in realm.backends.values() {
-        for (key, census) in backend.pool.census(now).keys {
+        for (key, census) in backend.pools().flat_map(|pool| pool.census(now).keys) {
             let row = rows.entry(pool_key(&key)).or_default();
-            row.servers_login = census.active + census.idle;
-            row.servers_idle = census.idle;
-            row.longest_wait = census.longest_wait;
+            row.servers_login += census.active + census.idle;
+            row.servers_idle += census.idle;
+            row.longest_wait = row.longest_wait.max(census.longest_wait);
         }
     }
     for server in gateway.servers.list() {
@@ -190,7 +192,7 @@ pub(super) fn pool_rows(gateway: &Gateway, now: Instant) -> BTreeMap<(String, St
         let Some(backend) = realm.backends.get(backend.as_str()) else {
             continue;
         };
-        row.paused = backend.pool.paused();
+        row.paused = backend.paused();
         row.circuit_open = backend.pool.circuit().is_open();
     }
     rows

@@ -137,9 +137,14 @@ async fn pools_clients_and_teams_are_counted() {
     );
     assert_eq!(rows(&gateway, "SHOW USERS"), "ana|growth|no|1\nroot|-|yes|0");
     assert_eq!(rows(&gateway, "SHOW SERVERS"), "");
+    assert_eq!(
+        rows(&gateway, "SHOW ENDPOINTS"),
+        "warehouse|primary|/nonexistent/tollgate|unknown|0|-|-"
+    );
     assert_eq!(rows(&gateway, "SHOW PINS"), "");
     gateway.sessions.list()[0].note_pinned(Some("temporary table"));
-    assert!(rows(&gateway, "SHOW PINS").starts_with(&format!("{id}|ana|growth|dev|psql|temporary table|")));
+    assert_eq!(rows(&gateway, "SHOW PINS"), "temporary table|1|0");
+    assert_eq!(rows(&gateway, "SHOW STATS"), "growth|0|0|0|0|0|0|0|0|0|0");
     assert!(rows(&gateway, "SHOW LISTS").contains("idle_clients|1\n"));
 }
 
@@ -164,7 +169,7 @@ async fn settings_are_shown_without_secrets() {
 #[tokio::test]
 async fn pause_and_resume_take_one_backend_or_all() {
     let gateway = lonely_gateway();
-    let paused = || gateway.realm().backends["warehouse"].pool.paused();
+    let paused = || gateway.realm().backends["warehouse"].paused();
     assert_eq!(rows(&gateway, "PAUSE"), "warehouse|yes|0");
     assert!(paused());
     assert!(rows(&gateway, "SHOW POOLS").ends_with("|yes|closed"));
@@ -217,6 +222,17 @@ async fn a_client_is_ended_by_its_number() {
         tokio::task::yield_now().await;
     }
     assert!(!other.signals.killed());
+    assert_eq!(rows(&gateway, "KILL USER root"), "");
+    assert_eq!(rows(&gateway, "kill user ana").lines().count(), 2);
+    while !other.signals.killed() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rows(&gateway, "KILL warehouse").lines().count(), 2);
+    assert_eq!(rows(&gateway, "RESUME"), "warehouse|no|0");
+    assert_eq!(rows(&gateway, "RECONNECT warehouse"), "warehouse|no|0");
+    assert_eq!(rows(&gateway, "DISCONNECT"), "warehouse|no|0");
+    let [code, message, ..] = error(&gateway, "KILL USER eve");
+    assert_eq!((&*code, &*message), ("42704", "user \"eve\" does not exist"));
     let [code, message, ..] = error(&gateway, "KILL 4711");
     assert_eq!((&*code, &*message), ("42704", "client 4711 does not exist"));
 }
@@ -249,12 +265,17 @@ async fn what_is_no_command_says_what_to_do() {
             "PAUSE does not take: a b",
             "Write: PAUSE [backend]",
         ),
-        ("KILL", "42601", "KILL needs an argument", "Write: KILL client"),
         (
-            "KILL ana",
+            "KILL",
             "42601",
-            "KILL does not take: ana",
-            "Write: KILL client",
+            "KILL needs an argument",
+            "Write: KILL client | USER name | backend",
+        ),
+        (
+            "KILL USER a b",
+            "42601",
+            "KILL does not take: USER a b",
+            "Write: KILL client | USER name | backend",
         ),
         (
             "RELOAD; RELOAD",

@@ -95,7 +95,7 @@ pub struct Arguments<'t> {
     tokens: &'t [Token],
 }
 
-impl Arguments<'_> {
+impl<'t> Arguments<'t> {
     /// Whether nothing follows.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
@@ -124,6 +124,18 @@ impl Arguments<'_> {
                 .all(|(left, right)| left.end == right.start)
                 .then(|| self.written().to_owned()),
         }
+    }
+
+    /// What follows `word`, which is in capitals, where that comes first and something follows.
+    pub fn behind(&self, word: &str) -> Option<Arguments<'t>> {
+        let (first, rest) = self.tokens.split_first()?;
+        let found = first
+            .bytes(self.text.as_bytes())
+            .eq_ignore_ascii_case(word.as_bytes());
+        (found && !rest.is_empty()).then_some(Arguments {
+            text: self.text,
+            tokens: rest,
+        })
     }
 
     /// The parts of a dotted name, folded as PostgreSQL folds names; `None` when it is none.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -60,6 +61,8 @@ impl fmt::Display for ServerKey {
 pub struct Route {
     /// The address.
     pub address: Address,
+    /// Where else the primary may be, in the order in which they are tried.
+    pub fallbacks: Vec<Address>,
     /// TLS, unless it is off.
     pub tls: Option<Arc<ClientConfig>>,
     /// How a dead machine is noticed.
@@ -74,7 +77,14 @@ pub struct Route {
 pub struct Connector {
     route: ArcSwap<Route>,
     servers: Arc<Servers>,
+    /// Which of the route's addresses was right the last time; 0 is `address`.
+    pub(super) preferred: AtomicUsize,
+    /// To be told when that changes, from which address to which.
+    pub(super) on_move: OnceLock<OnMove>,
 }
+
+/// Whoever is told that the primary is at another address.
+pub(super) type OnMove = Box<dyn Fn(&Address, &Address) + Send + Sync>;
 
 impl Connector {
     /// Along `route`, each one registered with `servers`.
@@ -82,6 +92,8 @@ impl Connector {
         Self {
             route: ArcSwap::from_pointee(route),
             servers,
+            preferred: AtomicUsize::new(0),
+            on_move: OnceLock::new(),
         }
     }
 
@@ -95,8 +107,25 @@ impl Connector {
         self.route.load_full()
     }
 
-    async fn open(&self, key: &ServerKey, route: &Route) -> Result<Box<Connection>, BackendError> {
-        let mut stream = Transport::connect(&route.address, route.tls.as_ref(), &route.tcp).await?;
+    /// Opens a connection to `address` within the time that the route allows.
+    pub(super) async fn open_within(
+        &self,
+        key: &ServerKey,
+        route: &Route,
+        address: &Address,
+    ) -> Result<Box<Connection>, BackendError> {
+        tokio::time::timeout(route.connect_timeout, self.open(key, route, address))
+            .await
+            .map_err(|_| BackendError::Slow(route.connect_timeout))?
+    }
+
+    async fn open(
+        &self,
+        key: &ServerKey,
+        route: &Route,
+        address: &Address,
+    ) -> Result<Box<Connection>, BackendError> {
+        let mut stream = Transport::connect(address, route.tls.as_ref(), &route.tcp).await?;
         let mut out = BytesMut::new();
         // nothing else, so that the defaults are the server's own
         let parameters = [("user", &*key.user), ("database", key.database.as_str())];
@@ -145,7 +174,7 @@ impl Connector {
             .servers
             .register(key.clone(), key_of_cancel.id, Instant::now());
         let cancel = CancelTarget {
-            address: route.address.clone(),
+            address: address.clone(),
             tls: route.tls.clone(),
             key: key_of_cancel,
             gate: Arc::new(CancelGate::default()),
@@ -176,9 +205,11 @@ impl Connect for Connector {
 
     async fn connect(&self, key: &ServerKey) -> Result<Box<Connection>, BackendError> {
         let route = self.route.load_full();
-        tokio::time::timeout(route.connect_timeout, self.open(key, &route))
-            .await
-            .map_err(|_| BackendError::Slow(route.connect_timeout))?
+        self.open_first(key, &route).await
+    }
+
+    fn may_open(&self, key: &ServerKey) -> bool {
+        self.route.load().secrets.may_know(&key.user)
     }
 
     fn failure(error: &BackendError) -> Failure {
@@ -195,7 +226,8 @@ impl Connect for Connector {
             | BackendError::Wire(_)
             | BackendError::Unexpected(_)
             | BackendError::Closed
-            | BackendError::Lost(_) => Failure::Unreachable,
+            | BackendError::Lost(_)
+            | BackendError::Standby(_) => Failure::Unreachable,
         }
     }
 

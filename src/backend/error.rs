@@ -45,6 +45,9 @@ pub enum BackendError {
     /// The command that prints the password has not succeeded yet.
     #[error("the gateway has no password for the backend")]
     Password(#[source] CommandError),
+    /// The server follows another one.
+    #[error("the server at {0} is a standby and takes no writes")]
+    Standby(String),
     /// The login could not be answered.
     #[error("the gateway could not log in at the backend")]
     Login(#[from] BackendLoginError),
@@ -74,6 +77,7 @@ impl ClientError for BackendError {
             | Self::Slow(_)
             | Self::NoTls(_)
             | Self::Tls { .. }
+            | Self::Standby(_)
             | Self::Login(_)
             | Self::Password(_)
             | Self::Wire(_)
@@ -93,7 +97,7 @@ impl ClientError for BackendError {
             Self::Unexpected(error) => Some(format!("{error}.")),
             Self::Refused { .. } => Some("The backend refused the gateway's own login.".to_owned()),
             // what became of the command is for the log
-            Self::Slow(_) | Self::NoTls(_) | Self::Closed | Self::Password(_) => None,
+            Self::Slow(_) | Self::NoTls(_) | Self::Standby(_) | Self::Closed | Self::Password(_) => None,
         }
     }
 
@@ -108,6 +112,9 @@ impl ClientError for BackendError {
                 "The administrator of the gateway should look for \"password command failed\" in its log."
                     .to_owned(),
             ),
+            Self::Standby(_) => {
+                Some("Has the primary failed, and no other server been promoted yet?".to_owned())
+            }
             Self::Refused { .. } | Self::Wire(_) | Self::Unexpected(_) | Self::Closed | Self::Lost(_) => None,
         }
     }

@@ -5,6 +5,7 @@ pub mod catalog;
 mod command_password;
 mod connect;
 mod connection;
+pub mod endpoints;
 mod error;
 mod replies;
 mod reset;

@@ -53,6 +53,14 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// Whether a login of `role` needs nobody's own login at the gateway first.
+    pub(super) fn may_know(&self, role: &str) -> bool {
+        match self.sources.get(role) {
+            Some(SecretSource::Learnt) => self.learnt.of(role).is_some(),
+            Some(SecretSource::Fixed(_) | SecretSource::Command(_)) | None => true,
+        }
+    }
+
     /// The secret of `role`, if it has one.
     ///
     /// # Errors
@@ -95,7 +103,9 @@ mod tests {
         assert!(of("growth").await == Some(secret("of the team")));
         assert!(of("ana").await == Some(secret("ana")));
         assert!(of("ben").await.is_none() && of("trusted").await.is_none());
+        let may_know = |role: &str| secrets.may_know(role);
+        assert!(may_know("growth") && may_know("ana") && may_know("nobody") && !may_know("ben"));
         secrets.learnt.retain(|user| user != "ana");
-        assert!(of("ana").await.is_none());
+        assert!(of("ana").await.is_none() && !may_know("ana"));
     }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use crate::types::{BackendName, DatabaseName};
 
@@ -80,6 +81,17 @@ pub struct Tags {
     epoch: Arc<Tag>,
     scopes: Mutex<HashMap<(BackendName, DatabaseName), u32>>,
     limit: usize,
+    last: Arc<LastWrite>,
+}
+
+/// When the last write ended, of all that were told of.
+#[derive(Debug, Default)]
+struct LastWrite(Mutex<Option<Instant>>);
+
+impl LastWrite {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
 }
 
 impl fmt::Debug for Tags {
@@ -104,6 +116,7 @@ impl Tags {
             epoch: Arc::default(),
             scopes: Mutex::default(),
             limit,
+            last: Arc::default(),
         }
     }
 
@@ -158,7 +171,7 @@ impl Tags {
             for tag in &tags {
                 tag.begin();
             }
-            WriteGuard { tags }
+            self.guard(tags)
         })
         .unwrap_or_else(|| self.begin_write_all())
     }
@@ -166,9 +179,20 @@ impl Tags {
     /// Marks a write that could have changed anything as in flight; as [`begin_write`](Self::begin_write).
     pub fn begin_write_all(&self) -> WriteGuard {
         self.epoch.begin();
+        self.guard(vec![Arc::clone(&self.epoch)])
+    }
+
+    fn guard(&self, tags: Vec<Arc<Tag>>) -> WriteGuard {
         WriteGuard {
-            tags: vec![Arc::clone(&self.epoch)],
+            tags,
+            last: Arc::clone(&self.last),
         }
+    }
+
+    /// When the last write ended, to whatever relation: a copy of the database that has everything from before then is as
+    /// good as the original, as far as a snapshot taken before this call is clean.
+    pub fn last_write(&self) -> Option<Instant> {
+        *self.last.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Expires what was computed from `ids`: a write that happened elsewhere and is over.
@@ -233,6 +257,7 @@ impl Tags {
 #[derive(Debug)]
 pub struct WriteGuard {
     tags: Vec<Arc<Tag>>,
+    last: Arc<LastWrite>,
 }
 
 impl WriteGuard {
@@ -246,6 +271,11 @@ impl WriteGuard {
 
 impl Drop for WriteGuard {
     fn drop(&mut self) {
+        if self.tags.is_empty() {
+            return;
+        }
+        // first: whoever sees that the write is over sees when it was
+        self.last.note();
         for tag in &self.tags {
             tag.end();
         }
@@ -277,6 +307,21 @@ mod tests {
 
     fn id(relation: u32) -> TagId {
         TagId { scope: 0, relation }
+    }
+
+    #[test]
+    fn the_end_of_the_last_write_is_known() {
+        let tags = Tags::default();
+        assert_eq!(tags.last_write(), None);
+        tags.begin_write(&[id(1)]).rolled_back();
+        assert_eq!(tags.last_write(), None);
+        let guard = tags.begin_write(&[id(1)]);
+        let before = Instant::now();
+        drop(guard);
+        let first = tags.last_write().expect("a write ended");
+        assert!(first >= before && first <= Instant::now());
+        tags.invalidate_all();
+        assert!(tags.last_write().expect("and another") >= first);
     }
 
     #[test]

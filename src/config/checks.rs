@@ -11,6 +11,9 @@ const CONSOLE: &str = "tollgate";
 
 pub(super) fn listen(listen: &Listen, table: &Table<'_>, reader: &mut Reader<'_>) {
     tcp_only(&listen.address, table, reader);
+    if let Some(path) = &listen.take_over_socket {
+        socket_path(path, table, reader);
+    }
     let (all, each) = (listen.max_connections, listen.max_connections_per_address);
     let sound = table.sound(reader, &["max_connections", "max_connections_per_address"]);
     if each > all && sound && table.has("max_connections_per_address") {
@@ -22,6 +25,23 @@ pub(super) fn listen(listen: &Listen, table: &Table<'_>, reader: &mut Reader<'_>
             message,
             "raise max_connections, or lower this",
         );
+    }
+}
+
+/// The longest path that a Unix socket can have, with room for the process id that a draining process adds.
+const MAX_SOCKET_PATH: usize = 96;
+
+fn socket_path(path: &str, table: &Table<'_>, reader: &mut Reader<'_>) {
+    if !path.starts_with('/') || path.ends_with('/') {
+        let hint = "write e.g. \"/run/tollgate/take-over.sock\"";
+        let message = format!("{} is not the absolute path of a socket", quoted(path));
+        table.note(reader, "take_over_socket", message, hint);
+    } else if path.len() > MAX_SOCKET_PATH {
+        let message = format!(
+            "a socket's path has at most {MAX_SOCKET_PATH} bytes here, this one has {}",
+            path.len()
+        );
+        table.note(reader, "take_over_socket", message, "choose a shorter one");
     }
 }
 
@@ -67,6 +87,32 @@ fn tcp_only(address: &Address, table: &Table<'_>, reader: &mut Reader<'_>) {
     }
 }
 
+/// The servers beside the one at `address`.
+fn endpoints(backend: &Backend, table: &Table<'_>, reader: &mut Reader<'_>) {
+    for (setting, addresses) in [("fallbacks", &backend.fallbacks), ("readers", &backend.readers)] {
+        for address in addresses {
+            if address.port() == 0 {
+                let message = format!(
+                    "port 0 of {} is not one that a server can have",
+                    quoted(&address.to_string())
+                );
+                table.note(reader, setting, message, "write the server's port");
+            }
+            if backend.tls != TlsMode::Off && address.socket().is_some() {
+                let message = format!(
+                    "tls = \"{}\" is not possible over the Unix socket {address}",
+                    backend.tls
+                );
+                table.note(reader, setting, message, "write a TCP address");
+            }
+        }
+    }
+    if backend.fallbacks.contains(&backend.address) {
+        let message = format!("{} is the address already", quoted(&backend.address.to_string()));
+        table.note(reader, "fallbacks", message, "name other servers, or remove it");
+    }
+}
+
 pub(super) fn backend(backend: &Backend, table: &Table<'_>, reader: &mut Reader<'_>) {
     let (min, max) = (backend.min_connections, backend.max_connections);
     if min > max && table.sound(reader, &["min_connections", "max_connections"]) {
@@ -86,6 +132,7 @@ pub(super) fn backend(backend: &Backend, table: &Table<'_>, reader: &mut Reader<
             "write the server's port",
         );
     }
+    endpoints(backend, table, reader);
     let sound = table.sound(reader, &["kind", "tls", "ca"]);
     if sound && backend.tls != TlsMode::Off && backend.address.socket().is_some() {
         let message = format!("\"{}\" is not possible over a Unix socket", backend.tls);
@@ -295,7 +342,12 @@ pub(super) fn whole(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>)
 /// What a command prints is often the password for everything: it does not leave the machine unprotected.
 fn unprotected_passwords(config: &Config, table: &Table<'_>, reader: &mut Reader<'_>) {
     let by_command = |password: &Option<LoginPassword>| matches!(password, Some(LoginPassword::Command(_)));
-    let exposed = |backend: &Backend| backend.tls == TlsMode::Off && !backend.address.is_local();
+    let exposed = |backend: &Backend| {
+        let mut servers = std::iter::once(&backend.address)
+            .chain(&backend.fallbacks)
+            .chain(&backend.readers);
+        backend.tls == TlsMode::Off && servers.any(|address| !address.is_local())
+    };
     let control = config.backends.iter().filter_map(|(name, backend)| {
         let path = super::reader::join(&table.path_of("backend"), name.as_str());
         (by_command(&backend.control.password) && exposed(backend))

@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Texts,
     /// A list of networks.
     Networks,
+    /// A list of addresses.
+    Addresses,
     /// The path of a PEM file.
     Pem,
     /// A reference to a secret.
@@ -49,7 +51,9 @@ impl Kind {
         match self {
             Self::Table(schema) | Self::Named(schema) => Some(schema),
             Self::Text | Self::Choice(_) | Self::Count | Self::Flag | Self::Duration | Self::Size => None,
-            Self::Address | Self::TcpAddress | Self::Texts | Self::Pem | Self::Secret => None,
+            Self::Address | Self::TcpAddress | Self::Texts | Self::Addresses | Self::Pem | Self::Secret => {
+                None
+            }
             Self::Password | Self::Reference(_) | Self::Networks => None,
         }
     }
@@ -62,8 +66,9 @@ impl Kind {
     /// `text`, as it is written in the file.
     pub(super) fn written(self, text: &str) -> String {
         match self {
-            Self::Count | Self::Flag | Self::Texts | Self::Secret | Self::Password => text.to_owned(),
-            Self::Table(_) | Self::Named(_) | Self::Networks => text.to_owned(),
+            Self::Count | Self::Flag | Self::Texts | Self::Addresses | Self::Networks => text.to_owned(),
+            Self::Secret | Self::Password => text.to_owned(),
+            Self::Table(_) | Self::Named(_) => text.to_owned(),
             Self::Text | Self::Choice(_) | Self::Duration | Self::Size => format!("\"{text}\""),
             Self::Address | Self::TcpAddress | Self::Pem | Self::Reference(_) => format!("\"{text}\""),
         }
@@ -75,7 +80,9 @@ impl Kind {
             Self::Duration => HumanDuration(Duration::from_millis(amount)).to_string(),
             Self::Size => ByteSize(amount).to_string(),
             Self::Count | Self::Text | Self::Choice(_) | Self::Flag | Self::Texts => amount.to_string(),
-            Self::Address | Self::TcpAddress | Self::Pem | Self::Secret => amount.to_string(),
+            Self::Address | Self::TcpAddress | Self::Addresses | Self::Pem | Self::Secret => {
+                amount.to_string()
+            }
             Self::Password | Self::Reference(_) | Self::Table(_) | Self::Named(_) => amount.to_string(),
             Self::Networks => amount.to_string(),
         }
@@ -105,6 +112,7 @@ impl fmt::Display for Kind {
             Self::TcpAddress => f.write_str("a TCP address such as \"127.0.0.1:5439\""),
             Self::Texts => f.write_str("a list of texts such as [\"dev\"]"),
             Self::Networks => f.write_str("a list of networks such as [\"10.0.0.0/8\", \"::1\"]"),
+            Self::Addresses => f.write_str("a list of addresses such as [\"127.0.0.1:5432\"]"),
             Self::Pem => f.write_str("the path of a PEM file"),
             Self::Secret => {
                 f.write_str("{ file = \"…\" }, { env = \"…\" } or { command = \"…\", refresh = \"10min\" }")

@@ -71,9 +71,25 @@ section! {
         pub login_timeout: Duration => default("15s"), within(100, 10 * MINUTE),
             zero("a login without a limit would let strangers hold connections"),
             reload(NEW_CONNECTIONS), elsewhere(&["client_login_timeout", "authentication_timeout"]);
+        /// How long a client outside of a transaction may ask for nothing; then it is told so with SQLSTATE 57P05, and its
+        /// session ends.
+        pub client_idle: Duration => default("0s"), within(0, 30 * DAY), zero("no limit"),
+            reload("at once"), elsewhere(&["client_idle_timeout", "idle_session_timeout"]);
+        /// How long a client may ask for nothing while its transaction is open, which holds a connection and locks; then it is
+        /// told so with SQLSTATE 25P03, its session ends, and the transaction is rolled back.
+        pub idle_in_transaction: Duration => default("0s"), within(0, 30 * DAY), zero("no limit"),
+            reload("at once"), elsewhere(&["idle_transaction_timeout", "idle_in_transaction_session_timeout"]);
         /// How long SIGTERM waits for running queries. Then they are cancelled and the process ends.
         pub drain_timeout: Duration => default("30s"), within(0, DAY), zero("running queries are cancelled at once"),
             reload("for the next SIGTERM"), elsewhere(&["shutdown_timeout"]);
+        /// A Unix socket by which `tollgate serve --take-over` takes the listening sockets over from the gateway that runs,
+        /// so that a restart refuses nobody. An absolute path in a directory that only the gateway's user may write to.
+        pub take_over_socket: Option<String> => absent("a restart refuses clients for a moment", "/run/tollgate/take-over.sock"),
+            restart(), elsewhere(&["unix_socket_dir", "so_reuseport", "control_socket"]);
+        /// How long sessions of the old process may go on after a take-over. Then it drains as at SIGTERM. As long as it
+        /// lives no answer comes from memory, in either process: neither hears of the other's writes.
+        pub take_over_patience: Duration => default("5min"), within(0, 7 * DAY), zero("it drains at once"),
+            reload("for the next take-over"), elsewhere(&["shutdown_wait_for_clients"]);
         /// How many threads serve clients.
         pub workers: usize => default("0"), within(0, 1024), zero("one for every two cores"),
             restart(), elsewhere(&["worker_threads", "threads"]);
@@ -158,6 +174,16 @@ choice! {
     }
 }
 
+choice! {
+    /// Where a session reads after it has written.
+    pub enum ReadAfterWrite {
+        /// At the primary, until the reader is sure to have what the session wrote.
+        Primary = "primary",
+        /// At any reader: a session may miss for a moment what it just wrote.
+        Reader = "reader",
+    }
+}
+
 section! {
     /// A database server that queries go to. NAME is what the file and the console call it.
     pub struct Backend checked by checks::backend {
@@ -239,6 +265,20 @@ section! {
         /// which a server that is there takes no bytes: leave time for COPY and for long queries with more behind them.
         pub tcp_user_timeout: Duration => default("5min"), within(0, DAY),
             zero("as the system has it, about 15 minutes"), reload(NEW_CONNECTIONS);
+        /// Where the primary may be, too: tried in this order when nobody answers at `address`, or when a standby does.
+        pub fallbacks: Vec<Address> => default("[]"), restart(), elsewhere(&["addresses", "hosts", "failover"]);
+        /// Servers that have a copy of the data, such as hot standbys or Redshift's consumer clusters. Statements that only
+        /// read, outside of transactions, go to the least busy of those that answer, and each may have `max_connections`.
+        pub readers: Vec<Address> => default("[]"), restart(), elsewhere(&["replicas", "read_replicas", "standbys"]);
+        /// How often the servers are asked how they do, where there are `fallbacks` or `readers`. One that does not answer
+        /// gets no queries, and is asked again after a second, two, four, up to a minute.
+        pub health_interval: Duration => default("1s"), within(100, HOUR), zero("servers that are not asked get no queries"),
+            restart(), elsewhere(&["healthcheck_delay", "health_check_period", "healthcheck_interval"]);
+        /// How far a reader may be behind the primary to get queries.
+        pub reader_max_lag: Duration => default("10s"), within(0, DAY), zero("any"),
+            restart(), elsewhere(&["max_replication_lag", "delay_threshold"]);
+        /// Where a session reads after it has written.
+        pub read_after_write: ReadAfterWrite => default("primary"), restart();
     }
 }
 

@@ -146,6 +146,41 @@ impl Value for Address {
     }
 }
 
+impl Value for Vec<Address> {
+    const KIND: Kind = Kind::Addresses;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let Some(array) = node.value.as_array() else {
+            node.note_type(Self::KIND, reader);
+            return None;
+        };
+        let mut addresses = Self::with_capacity(array.len());
+        let mut sound = true;
+        for item in array {
+            let line = reader.line_at(item.span().start);
+            let item = Node {
+                value: item.get_ref(),
+                path: node.path.clone(),
+                line,
+            };
+            match Address::read(&item, reader) {
+                Some(address) if addresses.contains(&address) => {
+                    let message = format!("{} is listed twice", quoted(&address.to_string()));
+                    reader.note_node(&item, message, None);
+                }
+                Some(address) => addresses.push(address),
+                None => sound = false,
+            }
+        }
+        sound.then_some(addresses)
+    }
+
+    fn rows(&self, setting: &'static Setting, path: &str, rows: &mut Rows) {
+        let addresses: Vec<String> = self.iter().map(|address| quoted(&address.to_string())).collect();
+        rows.leaf(setting, path, &format!("[{}]", addresses.join(", ")));
+    }
+}
+
 /// Reads the name of something at a backend.
 fn sql_name<'n>(node: &'n Node<'_>, reader: &mut Reader<'_>) -> Option<&'n str> {
     let text = node.text(Kind::Text, reader)?;

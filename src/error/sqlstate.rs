@@ -21,6 +21,8 @@ impl SqlState {
     pub const INVALID_PARAMETER_VALUE: Self = Self("22023");
     /// `25P02`: the transaction has failed.
     pub const IN_FAILED_SQL_TRANSACTION: Self = Self("25P02");
+    /// `25P03`: idle in a transaction for too long.
+    pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: Self = Self("25P03");
     /// `26000`: no prepared statement of that name.
     pub const INVALID_SQL_STATEMENT_NAME: Self = Self("26000");
     /// `28000`: this user may not connect so.
@@ -51,6 +53,8 @@ impl SqlState {
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
     /// `57P03`: not now.
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
+    /// `57P05`: idle for too long.
+    pub const IDLE_SESSION_TIMEOUT: Self = Self("57P05");
     /// `F0000`: the configuration file has mistakes.
     pub const CONFIG_FILE_ERROR: Self = Self("F0000");
     /// `XX000`: a bug.

@@ -2,19 +2,25 @@
 
 use std::net::SocketAddr;
 
+use super::handover::Predecessors;
 use crate::pipeline::Gateway;
 use crate::telemetry::event::CancelRequested;
 use crate::wire::CancelKey;
 
 /// How long a cancel request may take to reach the backend.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Cancels what the session with that key runs, if there is one.
-pub(super) async fn cancel(gateway: &Gateway, key: &CancelKey, address: SocketAddr) {
+/// Cancels what the session with that key runs, if there is one; a process before this one may have it.
+pub(super) async fn cancel(
+    gateway: &Gateway,
+    predecessors: &Predecessors,
+    key: &CancelKey,
+    address: SocketAddr,
+) {
     let session = gateway.sessions.find(key);
     let forwarded = match &session {
         Some(session) => session.cancel(PATIENCE).await,
-        None => false,
+        None => predecessors.cancel(key).await,
     };
     CancelRequested {
         address,

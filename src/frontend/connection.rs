@@ -22,6 +22,7 @@ use crate::wire::{self, TransactionStatus};
 
 use super::attempts::Attempts;
 use super::error::LoginError;
+use super::handover::Predecessors;
 use super::login::{Door, Opening};
 use super::places::{Place, Places};
 use super::workers::Accepted;
@@ -42,6 +43,7 @@ pub struct Frontend {
     gateway: Arc<Gateway>,
     places: Places,
     attempts: Attempts,
+    predecessors: Arc<Predecessors>,
     draining: AtomicBool,
 }
 
@@ -54,12 +56,13 @@ enum Guest {
 }
 
 impl Frontend {
-    /// In front of `gateway`.
-    pub fn new(gateway: Arc<Gateway>, places: Places) -> Self {
+    /// In front of `gateway`; cancel requests of sessions that are not here go to `predecessors`.
+    pub fn new(gateway: Arc<Gateway>, places: Places, predecessors: Arc<Predecessors>) -> Self {
         Self {
             gateway,
             places,
             attempts: Attempts::default(),
+            predecessors,
             draining: AtomicBool::new(false),
         }
     }
@@ -96,7 +99,9 @@ impl Frontend {
         let opened = tokio::time::timeout(timeout, door.open(&realm)).await;
         let (mut door, request) = match opened {
             Ok(Ok((door, Opening::Startup(request)))) => (door, request),
-            Ok(Ok((_, Opening::Cancel(key)))) => return cancel::cancel(&self.gateway, &key, address).await,
+            Ok(Ok((_, Opening::Cancel(key)))) => {
+                return cancel::cancel(&self.gateway, &self.predecessors, &key, address).await;
+            }
             Ok(Err((mut door, error))) => return self.refuse(&mut door, address, None, &error).await,
             // a client that says nothing gets no answer
             Err(_) => return self.count_refusal(address, None, false, &LoginError::Timeout),

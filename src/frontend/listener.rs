@@ -32,6 +32,16 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Goes on listening on `socket`, which another process bound.
+///
+/// # Errors
+///
+/// The runtime cannot watch it.
+pub fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
 impl Listener {
     /// Accepts on `socket`.
     pub fn new(socket: TcpListener) -> Self {
@@ -41,6 +51,7 @@ impl Listener {
     /// Accepts until it is dropped.
     pub async fn run(self, workers: &Workers) {
         loop {
+            workers.room().await;
             match self.0.accept().await {
                 Ok((stream, address)) => {
                     if let Ok(stream) = stream.into_std() {

@@ -5,6 +5,7 @@ mod cancel;
 mod connection;
 mod console;
 mod error;
+mod handover;
 mod listener;
 mod login;
 mod places;
@@ -12,7 +13,8 @@ mod stream;
 mod workers;
 
 pub use connection::Frontend;
-pub use listener::{Listener, bind};
+pub use handover::{Asked, Farewell, Predecessor, Predecessors, TakeOverError, TakenOver, take_over};
+pub use listener::{Listener, adopt, bind};
 pub use places::Places;
 pub use stream::ClientStream;
 pub use workers::{Runtimes, Workers};

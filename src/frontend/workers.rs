@@ -106,18 +106,33 @@ impl Workers {
         })
     }
 
-    /// Hands a client to the thread with the fewest. While that has a full backlog, clients wait in the kernel's: who comes
-    /// in a crowd is served later, and not turned away.
+    fn least(&self) -> Option<&Worker> {
+        self.workers
+            .iter()
+            .min_by_key(|worker| worker.load.load(Ordering::Relaxed))
+    }
+
+    /// Waits until the thread with the fewest clients can take another. While it cannot, clients wait in the kernel's
+    /// backlog: who comes in a crowd is served later, and not turned away; and a listener that ends meanwhile leaves them
+    /// to whoever listens next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn room(&self) {
+        if let Some(worker) = self.least() {
+            // a thread that has ended has room for ever
+            drop(worker.clients.reserve().await);
+        }
+    }
+
+    /// Hands a client to the thread with the fewest.
     ///
     /// # Cancel safety
     ///
     /// Dropped, the client's connection is closed.
     pub(super) async fn hand_over(&self, client: Accepted) {
-        let least = self
-            .workers
-            .iter()
-            .min_by_key(|worker| worker.load.load(Ordering::Relaxed));
-        if let Some(worker) = least {
+        if let Some(worker) = self.least() {
             // a thread that has ended takes nobody: the client sees the connection end and may try again
             drop(worker.clients.send((client, Loaded::new(&worker.load))).await);
         }
@@ -126,6 +141,15 @@ impl Workers {
     /// The threads' runtimes.
     pub fn runtimes(&self) -> Runtimes {
         Runtimes(self.workers.iter().map(|worker| worker.runtime.clone()).collect())
+    }
+
+    /// Clients of all threads, logged in or not.
+    pub fn clients(&self) -> usize {
+        let loads = self
+            .workers
+            .iter()
+            .map(|worker| worker.load.load(Ordering::Relaxed));
+        loads.sum()
     }
 
     /// Ends the threads with whatever they still run.

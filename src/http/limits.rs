@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 
 /// Connections at once; more wait to be accepted.
@@ -27,17 +27,58 @@ pub(super) const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// How long accepting pauses when the process has no file descriptor left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
+/// Whether connections are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepting {
+    /// They are.
+    Open,
+    /// They wait in the socket's queue.
+    Paused,
+    /// Another process accepts them.
+    Closed,
+}
+
 /// A listener whose connections are bounded.
 pub(super) struct Bounded {
-    listener: TcpListener,
+    /// None once it is closed.
+    listener: Option<TcpListener>,
+    address: SocketAddr,
     places: Arc<Semaphore>,
+    accepting: watch::Receiver<Accepting>,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self {
-            listener,
+    pub(super) fn new(listener: TcpListener, accepting: watch::Receiver<Accepting>) -> io::Result<Self> {
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener: Some(listener),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            accepting,
+        })
+    }
+
+    /// The next connection, while they are accepted.
+    async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let state = *self.accepting.borrow_and_update();
+            if state == Accepting::Closed {
+                self.listener = None;
+            }
+            let listener = self.listener.as_ref().filter(|_| state == Accepting::Open);
+            let changed = async {
+                if self.accepting.changed().await.is_err() {
+                    // nobody is left to change it
+                    std::future::pending::<()>().await;
+                }
+            };
+            let Some(listener) = listener else {
+                changed.await;
+                continue;
+            };
+            tokio::select! {
+                accepted = listener.accept() => return accepted,
+                () = changed => {}
+            }
         }
     }
 }
@@ -50,7 +91,7 @@ impl Listener for Bounded {
         // never closed, so there always is a place sooner or later
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
-            match self.listener.accept().await {
+            match self.next().await {
                 Ok((stream, address)) => return (Limited::new(stream, place), address),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -62,7 +103,7 @@ impl Listener for Bounded {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        Ok(self.address)
     }
 }
 

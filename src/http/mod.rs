@@ -7,4 +7,4 @@ mod readiness;
 mod server;
 
 pub use readiness::{Readiness, Unready};
-pub use server::serve;
+pub use server::HttpTask;

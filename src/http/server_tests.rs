@@ -2,7 +2,6 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::*;
 use crate::admin::tests::lonely_gateway;
@@ -11,28 +10,20 @@ use crate::http::Readiness;
 struct Server {
     address: SocketAddr,
     readiness: Arc<Readiness>,
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
+    http: HttpTask,
 }
 
 async fn start() -> Server {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let readiness = Arc::new(Readiness::default());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(
-        listener,
-        lonely_gateway(),
-        Places::default(),
-        Runtimes::default(),
-        Arc::clone(&readiness),
-        async { drop(stopped.await) },
-    ));
+    let (gateway, places) = (lonely_gateway(), Places::default());
+    let http =
+        HttpTask::start(listener, &gateway, places, Runtimes::default(), &readiness).expect("it starts");
     Server {
         address,
         readiness,
-        stop,
-        task,
+        http,
     }
 }
 
@@ -91,8 +82,11 @@ async fn a_draining_gateway_lives_but_is_not_ready() {
     let answer = server.ask("GET /readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining: no new clients\n"));
     assert!(server.ask("GET /livez").await.starts_with("HTTP/1.1 200 "));
-    server.stop.send(()).expect("it waits for that");
-    server.task.await.expect("it ends");
+    server.http.stop(Duration::from_mins(1)).await;
+    assert!(
+        TcpStream::connect(server.address).await.is_err(),
+        "nobody listens any more"
+    );
 }
 
 #[tokio::test]
@@ -109,4 +103,33 @@ async fn a_request_that_never_ends_is_cut_off() {
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer).await);
     assert!(!String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_paused_server_lets_connections_wait_and_a_closed_one_leaves_the_socket() {
+    let server = start().await;
+    let mut kept = TcpStream::connect(server.address).await.expect("it listens");
+    let question = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut first = vec![0; 12];
+    kept.write_all(question).await.expect("it reads");
+    kept.read_exact(&mut first).await.expect("it answers");
+    server.http.pause();
+    kept.write_all(question).await.expect("it reads");
+    let mut rest = String::new();
+    kept.read_to_string(&mut rest).await.expect("it ends");
+    assert!(
+        rest.contains("connection: close") && rest.ends_with("alive\n"),
+        "{rest}"
+    );
+    let waiting = server.ask("GET /livez");
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    server.http.resume();
+    assert!(waiting.await.ends_with("alive\n"));
+    server.http.close();
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    while TcpStream::connect(server.address).await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the socket stays open");
+        tokio::task::yield_now().await;
+    }
 }

@@ -330,7 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             database.definitions_changed();
             if self.writes.defaults() {
                 self.gateway.forget_greetings();
-                self.identity.team.backend.pool.reconnect();
+                self.identity.team.backend.reconnect();
             }
         } else if !aftermath.stale.is_empty() {
             // judged by definitions that have changed meanwhile: what it wrote beside is not known

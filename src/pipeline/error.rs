@@ -1,6 +1,7 @@
 //! Why a request could not be served.
 
 use super::no_connection::NoConnection;
+use super::sessions::IdleTooLong;
 use crate::backend::BackendError;
 use crate::error::{ClientError, Severity, SqlState};
 use crate::quota::{QueryTimeExceeded, QuotaRefusal};
@@ -50,6 +51,9 @@ pub enum ServeError {
         /// The value.
         value: String,
     },
+    /// The client asked for nothing for too long.
+    #[error(transparent)]
+    Idle(#[from] IdleTooLong),
     /// A setting of the gateway that does not exist.
     #[error("unrecognized configuration parameter \"{0}\"")]
     Setting(String),
@@ -80,6 +84,8 @@ impl ClientError for ServeError {
             Self::Cancelled => SqlState::QUERY_CANCELED,
             Self::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
             Self::Shutdown => SqlState::ADMIN_SHUTDOWN,
+            Self::Idle(IdleTooLong::Session) => SqlState::IDLE_SESSION_TIMEOUT,
+            Self::Idle(IdleTooLong::Transaction) => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
             Self::FailedTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
             Self::NotAlone(_) | Self::Unsupported(_) | Self::PlanChanged => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Value { .. } => SqlState::INVALID_PARAMETER_VALUE,
@@ -98,7 +104,7 @@ impl ClientError for ServeError {
 
     fn severity(&self) -> Severity {
         match self {
-            Self::Lost(_) | Self::Protocol(_) | Self::Shutdown => Severity::Fatal,
+            Self::Lost(_) | Self::Protocol(_) | Self::Shutdown | Self::Idle(_) => Severity::Fatal,
             Self::Quota(_)
             | Self::Time(_)
             | Self::NoConnection(_)
@@ -126,6 +132,7 @@ impl ClientError for ServeError {
             Self::Cancelled
             | Self::Protocol(_)
             | Self::Shutdown
+            | Self::Idle(_)
             | Self::FailedTransaction
             | Self::NotAlone(_)
             | Self::Unsupported(_)
@@ -157,6 +164,7 @@ impl ClientError for ServeError {
             Self::Cancelled
             | Self::Protocol(_)
             | Self::Shutdown
+            | Self::Idle(_)
             | Self::FailedTransaction
             | Self::Unsupported(_)
             | Self::UndefinedStatement(_)

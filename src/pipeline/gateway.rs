@@ -6,27 +6,26 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::realm::{
-    Database, GatewayError, Realm, build, cache_limits, ceiling, pool_limits, quota_limits, tcp_options,
-};
-use super::secrets::secrets;
-use super::sessions::Sessions;
-use crate::backend::{Route, ServerKey, Servers};
+use super::backend::Common;
+use super::realm::{Database, GatewayError, Realm, build, cache_limits, ceiling, quota_limits};
+use super::sessions::{IdleLimits, Sessions};
+use crate::backend::{ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
-use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation};
+use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation, may_read_elsewhere};
 use crate::pool::Ceiling;
 use crate::session::SharedStatements;
 use crate::sql::{Analyzer, Fingerprint, Statement};
 use crate::telemetry::Metrics;
 use crate::telemetry::event::{ConfigRejected, ConfigReloaded};
 use crate::telemetry::log::LogControl;
-use crate::types::ByteSize;
+use crate::types::{BackendName, ByteSize};
 
 /// Memory for what is known of statements.
 const ANALYZER_MEMORY: ByteSize = ByteSize(64 << 20);
@@ -78,6 +77,8 @@ pub struct Verdicts {
     pub cacheability: Cacheability,
     /// What it makes stale.
     pub invalidation: Invalidation,
+    /// Whether a reader may answer it.
+    pub elsewhere: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -131,6 +132,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// When it started.
     pub started: Instant,
+    /// Another process writes to the same backends, and what it writes is not heard of here.
+    shared: AtomicBool,
     config_path: Option<PathBuf>,
     log: Option<LogControl>,
     verdicts: RwLock<HashMap<VerdictKey, Arc<Verdicts>>>,
@@ -155,7 +158,13 @@ impl Gateway {
         let servers = Arc::new(Servers::default());
         let connections = Arc::new(Ceiling::default());
         connections.set_max(ceiling(&config));
-        let realm = build(config, None, &tags, &metrics, (&servers, &connections))?;
+        let common = Common {
+            tags: &tags,
+            metrics: &metrics,
+            servers: &servers,
+            ceiling: &connections,
+        };
+        let realm = build(config, None, &common)?;
         Ok(Self {
             realm: ArcSwap::from_pointee(realm),
             analyzer: Analyzer::new(ANALYZER_MEMORY),
@@ -167,6 +176,7 @@ impl Gateway {
             connections,
             metrics,
             started: Instant::now(),
+            shared: AtomicBool::new(false),
             config_path,
             log,
             verdicts: RwLock::default(),
@@ -217,32 +227,23 @@ impl Gateway {
     pub fn apply(&self, config: Config) -> Result<(), GatewayError> {
         let old = self.realm.load_full();
         let limits = cache_limits(&config.cache);
-        let realm = build(
-            config,
-            Some(&old),
-            &self.tags,
-            &self.metrics,
-            (&self.servers, &self.connections),
-        )?;
+        let common = Common {
+            tags: &self.tags,
+            metrics: &self.metrics,
+            servers: &self.servers,
+            ceiling: &self.connections,
+        };
+        let realm = build(config, Some(&old), &common)?;
         self.connections.set_max(ceiling(&realm.config));
         for (name, config) in &realm.config.backends {
             if let Some(backend) = realm.backends.get(name) {
-                backend.pool.set_limits(pool_limits(&realm.config, name, config));
-                backend.set_limits(config);
-                let route = backend.pool.connector().route();
-                backend.pool.connector().set_route(Route {
-                    tcp: tcp_options(&config.tcp_keepalive, config.tcp_user_timeout),
-                    connect_timeout: config.connect_timeout,
-                    secrets: secrets(&realm.config, name, &route.secrets, &realm.learnt),
-                    ..(*route).clone()
-                });
-                backend.pool.forgive();
+                backend.reconfigure(&realm.config, config, &realm.learnt);
             }
         }
         for (name, backend) in &old.backends {
             if !realm.backends.contains_key(name) {
                 // nobody looks after it any more
-                backend.pool.reconnect();
+                backend.reconnect();
             }
         }
         let now = Instant::now();
@@ -300,6 +301,7 @@ impl Gateway {
         let verdicts = Arc::new(Verdicts {
             cacheability: cacheability(statement, catalog, search_path, what),
             invalidation: invalidation(statement, Some(catalog), search_path),
+            elsewhere: may_read_elsewhere(statement, catalog, search_path),
         });
         let mut known = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_VERDICTS {
@@ -332,6 +334,33 @@ impl Gateway {
             .clear();
     }
 
+    /// Notes whether another process of the gateway serves the same backends. While one does, no answer comes from memory.
+    /// When it ends, everything is stale and definitions are read again.
+    pub fn note_shared(&self, shared: bool) {
+        if !shared {
+            for database in self.realm.load().databases.values() {
+                database.definitions_changed();
+            }
+            self.forget_greetings();
+            self.tags.invalidate_all();
+        }
+        self.shared.store(shared, Ordering::Release);
+    }
+
+    /// Whether another process of the gateway serves the same backends.
+    pub(super) fn shared(&self) -> bool {
+        self.shared.load(Ordering::Acquire)
+    }
+
+    /// Whether the outcome of some write is not known.
+    pub fn doubts(&self) -> bool {
+        !self
+            .doubts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
     /// Keeps a write in doubt whose outcome nobody can tell.
     pub fn doubt(&self, guard: WriteGuard, now: Instant) {
         let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -342,9 +371,24 @@ impl Gateway {
         doubts.push_back((now, guard));
     }
 
+    /// Another server is the primary of `backend`: what was learnt from the one before may be wrong.
+    fn note_moved(&self, realm: &Realm, backend: &BackendName) {
+        let databases = realm.databases.iter().filter(|((name, _), _)| name == backend);
+        for (_, database) in databases {
+            database.definitions_changed();
+        }
+        self.forget_greetings();
+        self.tags.invalidate_all();
+    }
+
     /// What has to be done now and then: a few times a second.
     pub fn housekeep(&self, now: Instant) {
-        self.sessions.sweep(now, Duration::from_secs(10));
+        let realm = self.realm.load();
+        let idle = IdleLimits {
+            session: realm.config.listen.client_idle,
+            transaction: realm.config.listen.idle_in_transaction,
+        };
+        self.sessions.sweep(now, Duration::from_secs(10), idle);
         {
             let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
             while doubts
@@ -352,7 +396,10 @@ impl Gateway {
                 .is_some()
             {}
         }
-        for backend in self.realm.load().backends.values() {
+        for backend in realm.backends.values() {
+            if backend.endpoints.take_moved() {
+                self.note_moved(&realm, &backend.name);
+            }
             backend.look_after_connections(now);
         }
     }

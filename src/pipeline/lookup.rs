@@ -166,6 +166,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if !self.caching {
             return Some(BypassReason::SessionOff);
         }
+        if self.gateway.shared() {
+            return Some(BypassReason::TakingOver);
+        }
         if self.pins.any() || self.backslash.is_none() {
             return Some(BypassReason::Pinned);
         }

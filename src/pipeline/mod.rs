@@ -2,10 +2,12 @@
 //!
 //! `session.rs` is the table of contents: plan, look into the cache, admit, bind, run, settle.
 
+mod backend;
 mod check;
 mod client;
 mod conclude;
 mod error;
+mod endpoints;
 mod facts;
 mod farewell;
 mod following;
@@ -23,6 +25,7 @@ mod realm;
 mod relay;
 mod rename;
 mod replay;
+mod route;
 mod run;
 mod secrets;
 mod series;
@@ -33,12 +36,14 @@ mod settle;
 mod transaction;
 mod writes;
 
+pub use backend::{Backend, tcp_options};
 pub use client::Client;
+pub use endpoints::{Endpoint, EndpointView, Endpoints};
 pub use error::ServeError;
 pub use gateway::{Gateway, Greeting, ReloadError, Verdicts};
 pub use listen_tls::{ALPN, ListenTls};
 pub use local::{Answer, Commands, answer_extended, answer_simple};
 pub use no_connection::NoConnection;
-pub use realm::{Backend, Database, GatewayError, Member, Realm, Team, TeamLogin, tcp_options};
+pub use realm::{Database, GatewayError, Member, Realm, Team, TeamLogin};
 pub use session::{Identity, Session, changes_reading};
 pub use sessions::{Activity, Login, SessionCard, Sessions, Signals};

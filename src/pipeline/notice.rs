@@ -1,4 +1,4 @@
-//! A word to a client that waits for longer than usual, while it waits.
+//! Waiting with an eye on the client, and a word to one that waits for longer than usual.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,6 +17,41 @@ use crate::types::{BackendName, TeamName};
 use crate::wire;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Waits for `future` while the client may go away, cancel, or be ended.
+    pub(super) async fn attend<T>(
+        client: &mut Client<S>,
+        card: &SessionCard,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Interrupted> {
+        /// A client that sends ahead while it waits is read up to here.
+        const READ_AHEAD: usize = 64 * 1024;
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            card.signals.register(cx);
+            if card.signals.killed() {
+                return Poll::Ready(Err(Interrupted::Killed));
+            }
+            if card.signals.timed_out() {
+                return Poll::Ready(Err(Interrupted::Timeout));
+            }
+            if card.signals.cancelled() {
+                return Poll::Ready(Err(Interrupted::Cancelled));
+            }
+            while client.inbox().len() < READ_AHEAD {
+                match client.poll_receive(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Interrupted::Gone)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// As [`Self::attend`]; a client that has waited for `after` is sent `notice` once, zero never. What its socket does
     /// not take at once goes with the answer.
     pub(super) async fn attend_in_line<T>(

@@ -4,26 +4,22 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::TcpKeepalive;
-
+use super::backend::{Backend, Common, count, tls};
 use super::listen_tls::{ListenTls, server_config};
-use super::no_connection::NoConnection;
-use super::secrets::{control_password, logs_in_as_itself, secrets};
+use super::secrets::{control_password, logs_in_as_itself};
 use crate::auth::{Credential, CredentialForm, DigestKey};
+use crate::backend::Learnt;
 use crate::backend::catalog::{
     CatalogAddress, CatalogError, CatalogPassword, CatalogSettings, CatalogSource, CatalogWatch,
     WatchSettings,
 };
-use crate::backend::{BackendError, Connector, Learnt, Route, Secrets, Servers, TcpOptions, client_config};
 use crate::cache::{CacheLimits, Tags};
-use crate::config::{self, Address, BackendKind, Config, Password, TlsMode};
-use crate::pool::{Ceiling, CheckoutError, Circuit, Limits, Pool, Retry};
+use crate::config::{self, Address, Config, Password};
 use crate::quota::{Quota, QuotaLimits};
-use crate::telemetry::event::{BackendConnected, BackendUnreachable, CircuitClosed, CircuitOpened};
-use crate::telemetry::{BackendMetrics, Metrics, TeamMetrics};
+use crate::telemetry::TeamMetrics;
 use crate::types::{BackendName, DatabaseName, TeamName, UserName};
 
 /// How long one query for the catalog may take.
@@ -76,84 +72,6 @@ impl Database {
     pub(super) fn definitions_changed(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.watch.refresh();
-    }
-}
-
-/// A backend.
-pub struct Backend {
-    /// Its name.
-    pub name: BackendName,
-    /// What it is.
-    pub kind: BackendKind,
-    /// Its connections.
-    pub pool: Pool<Connector>,
-    /// Its counters.
-    pub metrics: BackendMetrics,
-    checkout_timeout_ms: AtomicU64,
-    cancel_timeout_ms: AtomicU64,
-    max_prepared_statements: AtomicUsize,
-}
-
-impl Backend {
-    /// How long a request may wait for a connection.
-    pub fn checkout_timeout(&self) -> Duration {
-        Duration::from_millis(self.checkout_timeout_ms.load(Ordering::Relaxed))
-    }
-
-    /// Tells that a request got no connection, where it is news, and in which words its client hears of it.
-    pub fn no_connection(&self, error: CheckoutError<BackendError>) -> NoConnection {
-        let error = NoConnection::new(self.name.clone(), error);
-        if let Some(error) = error.attempt() {
-            BackendUnreachable { error }.emit(&self.metrics);
-        }
-        error
-    }
-
-    /// Closes what is idle for too long, opens what is to be ready, finds out whether a dead backend is back. To be
-    /// called several times a second.
-    pub(super) fn look_after_connections(self: &Arc<Self>, now: Instant) {
-        let swept = self.pool.sweep(now);
-        if swept.opened > 0
-            && let Circuit::Open { last, .. } = self.pool.circuit()
-        {
-            CircuitOpened { error: &*last }.emit(&self.metrics);
-        }
-        if swept.closed > 0 && !self.pool.circuit().is_open() {
-            CircuitClosed.emit(&self.metrics);
-        }
-        for opening in swept.openings {
-            let backend = Arc::clone(self);
-            tokio::spawn(async move {
-                let began = Instant::now();
-                match opening.run().await {
-                    Ok(()) => BackendConnected {
-                        duration: began.elapsed(),
-                    }
-                    .emit(&backend.metrics),
-                    Err(error) => BackendUnreachable { error: &*error }.emit(&backend.metrics),
-                }
-            });
-        }
-    }
-
-    /// How long a cancel request may take.
-    pub fn cancel_timeout(&self) -> Duration {
-        Duration::from_millis(self.cancel_timeout_ms.load(Ordering::Relaxed))
-    }
-
-    /// How many prepared statements one connection has at most.
-    pub fn max_prepared_statements(&self) -> usize {
-        self.max_prepared_statements.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_limits(&self, config: &config::Backend) {
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        self.checkout_timeout_ms
-            .store(ms(config.checkout_timeout), Ordering::Relaxed);
-        self.cancel_timeout_ms
-            .store(ms(config.cancel_timeout), Ordering::Relaxed);
-        let statements = usize::try_from(config.max_prepared_statements).unwrap_or(usize::MAX);
-        self.max_prepared_statements.store(statements, Ordering::Relaxed);
     }
 }
 
@@ -258,32 +176,30 @@ impl Realm {
     }
 }
 
-pub(super) fn build(
-    config: Config,
-    old: Option<&Realm>,
-    tags: &Arc<Tags>,
-    metrics: &Metrics,
-    connections: (&Arc<Servers>, &Arc<Ceiling>),
-) -> Result<Realm, GatewayError> {
+pub(super) fn build(config: Config, old: Option<&Realm>, common: &Common<'_>) -> Result<Realm, GatewayError> {
     let learnt = old.map_or_else(Arc::default, |old| Arc::clone(&old.learnt));
     let mut backends = BTreeMap::new();
     let mut databases = BTreeMap::new();
     let mut shared: BTreeMap<(String, DatabaseName), Arc<Database>> = BTreeMap::new();
     for (name, settings) in &config.backends {
         let known = old.and_then(|old| old.backends.get(name)).map(Arc::clone);
+        // one run of a command for all who ask questions of the gateway's own
+        let mut known_control = None;
+        let mut control = || {
+            let known = known_control.get_or_insert_with(|| control_password(name, settings));
+            known.clone()
+        };
         let backend = match known {
             Some(backend) => backend,
-            None => Arc::new(new_backend(
+            None => Arc::new(Backend::new(
                 name,
                 settings,
                 &config,
-                metrics,
-                connections,
+                common,
                 &learnt,
+                &mut control,
             )?),
         };
-        // one run for all databases
-        let mut control = None;
         for database in &settings.databases {
             let key = (name.clone(), database.clone());
             let known = old.and_then(|old| old.databases.get(&key)).map(Arc::clone);
@@ -293,8 +209,7 @@ pub(super) fn build(
             let database = if let Some(known) = known.or_else(|| shared.get(&place).map(Arc::clone)) {
                 known
             } else {
-                let control = control.get_or_insert_with(|| control_password(name, settings));
-                Arc::new(new_database(name, database, settings, control.clone(), tags)?)
+                Arc::new(new_database(name, database, settings, control(), common.tags)?)
             };
             shared.insert(place, Arc::clone(&database));
             databases.insert(key, database);
@@ -320,7 +235,10 @@ pub(super) fn build(
                 |team| Arc::clone(&team.quota),
             ),
             queue_notice: settings.queue_notice,
-            metrics: known.map_or_else(|| Arc::new(metrics.team(name)), |team| Arc::clone(&team.metrics)),
+            metrics: known.map_or_else(
+                || Arc::new(common.metrics.team(name)),
+                |team| Arc::clone(&team.metrics),
+            ),
         };
         teams.insert(name.clone(), Arc::new(team));
     }
@@ -381,38 +299,6 @@ pub(super) fn build(
     })
 }
 
-fn new_backend(
-    name: &BackendName,
-    settings: &config::Backend,
-    config: &Config,
-    metrics: &Metrics,
-    (servers, ceiling): (&Arc<Servers>, &Arc<Ceiling>),
-    learnt: &Arc<Learnt>,
-) -> Result<Backend, GatewayError> {
-    let route = Route {
-        address: settings.address.clone(),
-        tls: tls(name, settings)?,
-        tcp: tcp_options(&settings.tcp_keepalive, settings.tcp_user_timeout),
-        connect_timeout: settings.connect_timeout,
-        secrets: secrets(config, name, &Secrets::default(), learnt),
-    };
-    let backend = Backend {
-        name: name.clone(),
-        kind: settings.kind,
-        pool: Pool::under(
-            Arc::clone(ceiling),
-            Connector::new(route, Arc::clone(servers)),
-            pool_limits(config, name, settings),
-        ),
-        metrics: metrics.backend(name),
-        checkout_timeout_ms: AtomicU64::new(0),
-        cancel_timeout_ms: AtomicU64::new(0),
-        max_prepared_statements: AtomicUsize::new(0),
-    };
-    backend.set_limits(settings);
-    Ok(backend)
-}
-
 fn new_database(
     backend: &BackendName,
     name: &DatabaseName,
@@ -420,18 +306,21 @@ fn new_database(
     control: Option<CatalogPassword>,
     tags: &Arc<Tags>,
 ) -> Result<Database, GatewayError> {
-    let address = match &settings.address {
-        Address::Tcp { host, port } => CatalogAddress::Tcp {
-            host: host.clone(),
-            port: *port,
-        },
-        Address::Unix { directory, port } => CatalogAddress::Unix {
-            directory: directory.clone(),
-            port: *port,
-        },
-    };
+    let addresses = std::iter::once(&settings.address)
+        .chain(&settings.fallbacks)
+        .map(|address| match address {
+            Address::Tcp { host, port } => CatalogAddress::Tcp {
+                host: host.clone(),
+                port: *port,
+            },
+            Address::Unix { directory, port } => CatalogAddress::Unix {
+                directory: directory.clone(),
+                port: *port,
+            },
+        })
+        .collect();
     let catalog = CatalogSettings {
-        address,
+        addresses,
         database: name.clone(),
         user: settings.control.user.clone(),
         password: control,
@@ -468,66 +357,9 @@ fn new_database(
     })
 }
 
-fn tls(
-    name: &BackendName,
-    settings: &config::Backend,
-) -> Result<Option<Arc<rustls::ClientConfig>>, GatewayError> {
-    let authorities = match settings.tls {
-        TlsMode::Off => return Ok(None),
-        TlsMode::Require => None,
-        TlsMode::VerifyFull => Some(settings.ca.as_ref().map_or("", |ca| ca.text.expose().as_str())),
-    };
-    let config = client_config(authorities);
-    config.map(Some).map_err(|source| GatewayError::Tls {
-        backend: name.clone(),
-        source,
-    })
-}
-
-/// Both as the socket takes them; none where they are off.
-pub fn tcp_options(keepalive: &config::TcpKeepalive, user_timeout: Duration) -> TcpOptions {
-    let probes = || {
-        TcpKeepalive::new()
-            .with_time(keepalive.idle)
-            .with_interval(keepalive.interval)
-            .with_retries(keepalive.probes)
-    };
-    TcpOptions {
-        keepalive: (!keepalive.idle.is_zero()).then(probes),
-        user_timeout: (!user_timeout.is_zero()).then_some(user_timeout),
-    }
-}
-
-pub(super) fn pool_limits(
-    config: &Config,
-    name: &BackendName,
-    settings: &config::Backend,
-) -> Limits<TeamName> {
-    let teams = config.teams.iter().filter(|(_, team)| team.backend == *name);
-    Limits {
-        max_connections: count(settings.max_connections),
-        groups: teams
-            .filter_map(|(name, team)| Some((name.clone(), count(team.max_connections?))))
-            .collect(),
-        min_connections: count(settings.min_connections),
-        idle_timeout: settings.idle_timeout,
-        lifetime: settings.lifetime,
-        check_after_idle: settings.check_after_idle,
-        retry: Retry {
-            pause: settings.connect_retry,
-            circuit_after: settings.circuit_breaker,
-            key_pause: settings.login_retry,
-        },
-    }
-}
-
 /// The limit over the connections of all backends.
 pub(super) fn ceiling(config: &Config) -> usize {
     config.pool.max_connections.map_or(usize::MAX, count)
-}
-
-fn count(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 pub(super) fn quota_limits(quota: &config::Quota) -> QuotaLimits {

@@ -13,6 +13,7 @@ use super::observe::Observer;
 use super::outgoing::{Visit, hidden_describe, inject_unnamed, put_visits, send_changed, visits};
 use super::relay::{Relay, RelayEnd};
 use super::rename::Renaming;
+use super::route::{Wants, Wrote};
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Over, Session};
 use super::settle::{Aftermath, take_over};
@@ -45,7 +46,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         let limit = permit.time_limit();
         self.card.note_deadline(limit, story.began + story.queue_time);
-        let collecting = match self.bind().await {
+        let wants = self.wants(&facts, collecting.is_some());
+        let collecting = match self.bind(wants).await {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
             Err(Stopped::Refused(error)) => {
                 self.refuse_with(request, &error, story);
@@ -95,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// A connection with the session's settings.
-    async fn bind(&mut self) -> Result<(), Stopped> {
+    async fn bind(&mut self, wants: Wants) -> Result<(), Stopped> {
         if let Binding::Held(lease) = &mut self.binding {
             // a connection that is kept was set by the session itself, but for what a RESET left to be set again
             if lease.replies().settled() && lease.status() == TransactionStatus::Idle && !self.pins.any() {
@@ -103,6 +105,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.unnamed_here = false;
                 return restored.map_err(|error| Stopped::Refused(self.drop_lease(error)));
             }
+            return Ok(());
+        }
+        if let Wants::Reader(freshness) = wants
+            && self.bind_reader(freshness).await?
+        {
             return Ok(());
         }
         let backend = Arc::clone(&self.identity.team.backend);
@@ -133,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// Makes `lease` the session's, with its settings.
-    async fn hold(&mut self, mut lease: Lease<Connector>) -> Result<(), Stopped> {
+    pub(super) async fn hold(&mut self, mut lease: Lease<Connector>) -> Result<(), Stopped> {
         if let Err(error) = lease.restore(&self.settings).await {
             return Err(Stopped::Refused(ServeError::Unavailable(error)));
         }
@@ -198,6 +205,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         } else {
             None
         };
+        if guard.is_some() {
+            self.wrote = Wrote::Now;
+        }
 
         let mut observer = Observer::new(facts.form != Form::Simple);
         let catalog = collecting.map(|collecting| {
@@ -431,7 +441,7 @@ struct Sent {
 }
 
 /// Why a request does not get to the backend.
-enum Stopped {
+pub(super) enum Stopped {
     Refused(ServeError),
     Interrupted(Interrupted),
 }

@@ -1,8 +1,7 @@
 //! One client after login: it asks, it is answered, until one of the two sides ends it.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::judged::Judged;
 use super::observe::Confirmation;
 use super::realm::{Database, Team};
 use super::rename::Naming;
+use super::route::Wrote;
 use super::sessions::SessionCard;
 use super::transaction::Begun;
 use super::writes::Writes;
@@ -95,6 +95,8 @@ pub struct Session<S> {
     /// Changes of settings that are not committed yet.
     pub(super) pending: Pending,
     pub(super) writes: Writes,
+    /// When it wrote last.
+    pub(super) wrote: Wrote,
     /// The writes of a series whose replies have not all come.
     pub(super) unanswered: Option<WriteGuard>,
     pub(super) last: Option<Last>,
@@ -167,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             clean: false,
             pending: Pending::default(),
             writes: Writes::default(),
+            wrote: Wrote::default(),
             unanswered: None,
             last: None,
             caching: true,
@@ -289,6 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Self {
             client,
             binding,
+            begun,
             card,
             reads_differently,
             ..
@@ -298,13 +302,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         poll_fn(|cx| {
             card.signals.register(cx);
             let at_ease = match binding {
-                Binding::Free => true,
+                Binding::Free => begun.status().is_none(),
                 Binding::Held(lease) => {
                     lease.replies().settled() && lease.status() == TransactionStatus::Idle
                 }
             };
             if card.signals.killed() || (card.signals.draining() && at_ease) {
                 return Poll::Ready(Err(ServeError::Shutdown));
+            }
+            if let Some(limit) = card.signals.idle_too_long() {
+                return Poll::Ready(Err(limit.into()));
             }
             if let Poll::Ready(received) = client.poll_receive(cx) {
                 return Poll::Ready(Ok(received.is_ok_and(|count| count > 0)));
@@ -412,41 +419,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             // also while a connection is at hand that has not heard of the transaction yet
             (begun, _) => begun.status().unwrap_or(TransactionStatus::Idle),
         }
-    }
-
-    /// Waits for `future` while the client may go away, cancel, or be ended.
-    pub(super) async fn attend<T>(
-        client: &mut Client<S>,
-        card: &SessionCard,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Interrupted> {
-        /// A client that sends ahead while it waits is read up to here.
-        const READ_AHEAD: usize = 64 * 1024;
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            if let Poll::Ready(value) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(value));
-            }
-            card.signals.register(cx);
-            if card.signals.killed() {
-                return Poll::Ready(Err(Interrupted::Killed));
-            }
-            if card.signals.timed_out() {
-                return Poll::Ready(Err(Interrupted::Timeout));
-            }
-            if card.signals.cancelled() {
-                return Poll::Ready(Err(Interrupted::Cancelled));
-            }
-            while client.inbox().len() < READ_AHEAD {
-                match client.poll_receive(cx) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Interrupted::Gone)),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => break,
-                }
-            }
-            Poll::Pending
-        })
-        .await
     }
 
     /// Sends what is in the outbox and then `bytes`.

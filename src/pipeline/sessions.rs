@@ -56,6 +56,30 @@ const DRAIN: u8 = 4;
 const TIMED_OUT: u8 = 8;
 /// The backend did not react to the cancel request of a query that ran for too long.
 const UNRESPONSIVE: u8 = 16;
+/// It was idle for too long.
+const IDLE: u8 = 32;
+/// It was idle in a transaction for too long.
+const IDLE_IN_TRANSACTION: u8 = 64;
+
+/// How long sessions may ask for nothing; zero is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdleLimits {
+    /// Outside of transactions.
+    pub session: Duration,
+    /// In a transaction.
+    pub transaction: Duration,
+}
+
+/// Which of them a session ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdleTooLong {
+    /// Outside of a transaction.
+    #[error("terminating connection due to idle-session timeout")]
+    Session,
+    /// In a transaction.
+    #[error("terminating connection due to idle-in-transaction timeout")]
+    Transaction,
+}
 
 impl Signals {
     fn raise(&self, flag: u8) {
@@ -87,6 +111,15 @@ impl Signals {
         self.has(DRAIN | KILL)
     }
 
+    /// Whether the client has asked for nothing for too long.
+    pub fn idle_too_long(&self) -> Option<IdleTooLong> {
+        if self.has(IDLE_IN_TRANSACTION) {
+            Some(IdleTooLong::Transaction)
+        } else {
+            self.has(IDLE).then_some(IdleTooLong::Session)
+        }
+    }
+
     /// Whether the query ran for too long.
     pub fn timed_out(&self) -> bool {
         self.has(TIMED_OUT)
@@ -99,8 +132,7 @@ impl Signals {
 
     /// Forgets what was meant for a request that is over.
     fn request_over(&self) {
-        self.flags
-            .fetch_and(!(CANCEL | TIMED_OUT | UNRESPONSIVE), Ordering::AcqRel);
+        self.flags.fetch_and(KILL | DRAIN, Ordering::AcqRel);
     }
 }
 
@@ -147,6 +179,8 @@ pub struct SessionCard {
     /// Milliseconds after `began` at which the query has run for too long; 0 for no limit.
     deadline_ms: AtomicU64,
     overdue: AtomicBool,
+    /// Milliseconds after `began` at which a sweep first saw it idle; 0 while none has.
+    idle_ms: AtomicU64,
     /// Requests so far, so that a cancel that was decided on late does not hit the next one. Changes under `doing`.
     request: AtomicU64,
     pinned: Mutex<Option<&'static str>>,
@@ -178,6 +212,7 @@ impl SessionCard {
         self.request.fetch_add(1, Ordering::Relaxed);
         self.deadline_ms.store(0, Ordering::Relaxed);
         self.overdue.store(false, Ordering::Relaxed);
+        self.idle_ms.store(0, Ordering::Relaxed);
         self.signals.request_over();
     }
 
@@ -268,6 +303,30 @@ impl SessionCard {
     /// Ends it as soon as it is idle.
     pub fn drain(&self) {
         self.signals.raise(DRAIN);
+    }
+
+    /// Ends it when it has been idle for too long. No hot path takes the time for this: idleness begins when a sweep sees it,
+    /// so it may last a sweep longer, and never less.
+    fn end_if_idle(&self, now: Instant, limits: IdleLimits) {
+        // held, so that a request that comes now finds either no signal, or one that its end takes back
+        let doing = self.doing();
+        let (limit, flag) = match &*doing {
+            Doing::Idle {
+                in_transaction: false,
+            } => (limits.session, IDLE),
+            Doing::Idle { in_transaction: true } => (limits.transaction, IDLE_IN_TRANSACTION),
+            Doing::Waiting | Doing::Running(_) => return,
+        };
+        // an administrator at the console may take the time to think
+        if limit.is_zero() || self.login.team.is_none() {
+            return;
+        }
+        let ms = u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
+        match self.idle_ms.load(Ordering::Relaxed) {
+            0 => self.idle_ms.store(ms.max(1), Ordering::Relaxed),
+            since if u128::from(ms.saturating_sub(since)) >= limit.as_millis() => self.signals.raise(flag),
+            _ => {}
+        }
     }
 
     /// Whether its query has run for too long since, and has not been told yet.
@@ -365,6 +424,7 @@ impl Sessions {
             began: self.began,
             deadline_ms: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
+            idle_ms: AtomicU64::new(0),
             request: AtomicU64::new(0),
             pinned: Mutex::new(None),
             queries: AtomicU64::new(0),
@@ -421,9 +481,14 @@ impl Sessions {
         }
     }
 
-    /// Cancels queries that have run for too long. To be called a few times a second; one sweep serves every session, so
+    /// Ends sessions that have been idle for too long, and cancels queries that have run for too long. To be called a few times a second; one sweep serves every session, so
     /// that a query needs no timer of its own.
-    pub fn sweep(&self, now: Instant, patience: Duration) {
+    pub fn sweep(&self, now: Instant, patience: Duration, idle: IdleLimits) {
+        if idle != IdleLimits::default() {
+            for card in self.cards().values() {
+                card.end_if_idle(now, idle);
+            }
+        }
         let overdue: Vec<_> = self
             .cards()
             .values()

@@ -146,7 +146,7 @@ pub(super) fn statement_obstacle(statement: &Statement, catalog: &Catalog) -> Op
         })
 }
 
-fn word_obstacle(word: &str, catalog: &Catalog) -> Option<BypassReason> {
+pub(super) fn word_obstacle(word: &str, catalog: &Catalog) -> Option<BypassReason> {
     if SYSTEM_COLUMNS.contains(&word) {
         return Some(BypassReason::SystemColumn);
     }
@@ -178,7 +178,7 @@ fn has_word(statement: &Statement, word: &str) -> bool {
         .any(|identifier| **identifier == *word)
 }
 
-fn has_function(statement: &Statement, name: &str) -> bool {
+pub(super) fn has_function(statement: &Statement, name: &str) -> bool {
     statement.functions.iter().any(|function| *function.name == *name)
 }
 

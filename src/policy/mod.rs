@@ -8,6 +8,7 @@ mod catalog;
 mod functions;
 mod invalidation;
 mod reason;
+mod routing;
 #[cfg(test)]
 mod samples;
 
@@ -19,3 +20,4 @@ pub use catalog::{
 pub use functions::{FunctionClass, FunctionDefinition, Functions, Volatility};
 pub use invalidation::{Invalidation, invalidation};
 pub use reason::BypassReason;
+pub use routing::may_read_elsewhere;

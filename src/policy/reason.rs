@@ -8,6 +8,8 @@ pub enum BypassReason {
     CacheOff,
     /// The session has the cache off.
     SessionOff,
+    /// Another process of the gateway still serves its sessions, and their writes are not seen here.
+    TakingOver,
     /// Inside an explicit transaction.
     InTransaction,
     /// The session keeps its backend connection, so what it sees may differ from what others see; or the statement
@@ -67,9 +69,10 @@ pub enum BypassReason {
 
 impl BypassReason {
     /// Every reason, for metrics and documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::CacheOff,
         Self::SessionOff,
+        Self::TakingOver,
         Self::InTransaction,
         Self::Pinned,
         Self::NoCatalog,
@@ -104,6 +107,7 @@ impl BypassReason {
         match self {
             Self::CacheOff => "cache_off",
             Self::SessionOff => "session_off",
+            Self::TakingOver => "taking_over",
             Self::InTransaction => "in_transaction",
             Self::Pinned => "pinned",
             Self::NoCatalog => "no_catalog",
@@ -139,6 +143,9 @@ impl BypassReason {
         match self {
             Self::CacheOff => "The cache is off in the configuration.",
             Self::SessionOff => "The cache is off in this session.",
+            Self::TakingOver => {
+                "Another process of the gateway still serves sessions, whose writes are not seen here."
+            }
             Self::InTransaction => {
                 "Statements inside an explicit transaction are always run by the database."
             }

@@ -89,6 +89,7 @@ fn relation(oid: u32, full_name: &str, kind: RelationKind) -> RelationDefinition
         read_code: false,
         unfixed_columns: false,
         time_columns: false,
+        unlogged: false,
     }
 }
 

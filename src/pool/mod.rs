@@ -55,6 +55,9 @@ pub trait Connect: Send + Sync + 'static {
     /// Opens a connection.
     fn connect(&self, key: &Self::Key) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
+    /// Whether the pool may open a connection of `key` that nobody asks for: whether that can succeed, as far as is known.
+    fn may_open(&self, key: &Self::Key) -> bool;
+
     /// What a failure tells of the next attempt.
     fn failure(error: &Self::Error) -> Failure;
 

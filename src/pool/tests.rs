@@ -47,6 +47,10 @@ impl Connect for Counting {
         *connection != 13
     }
 
+    fn may_open(&self, key: &&'static str) -> bool {
+        !key.ends_with("not logged in")
+    }
+
     fn failure(error: &&'static str) -> Failure {
         match *error {
             "wrong password" => Failure::Key,
@@ -525,10 +529,12 @@ async fn connections_are_kept_ready_for_keys_in_use() {
     assert_eq!(pool.sweep(now()).openings.len(), 0, "nobody asked yet");
     let lease = pool.checkout(&"a", PATIENCE).await.unwrap();
     lease.give_back(Rested, now());
+    drop(pool.checkout(&"a/not logged in", PATIENCE).await.unwrap());
     for opening in pool.sweep(now()).openings {
         opening.run().await.unwrap();
     }
     assert_eq!(counts(&pool, "a"), (0, 2, 0));
+    assert_eq!(counts(&pool, "a/not logged in"), (0, 0, 0), "it could not log in");
     assert_eq!(pool.sweep(now()).openings.len(), 0);
     tokio::time::advance(Duration::from_mins(2)).await;
     drop(pool.sweep(now()));

@@ -177,6 +177,12 @@ impl Metrics {
         self.pins.count(reason);
     }
 
+    /// How often sessions were pinned so far, by reason.
+    pub fn pins(&self) -> Vec<(&'static str, u64)> {
+        let known = self.pins.known.iter().filter_map(OnceLock::get);
+        known.map(|(reason, counter)| (*reason, counter.get())).collect()
+    }
+
     /// Everything in the text format of Prometheus (its dialect `OpenMetrics`), with `live` as the state of this moment.
     pub fn encode(&self, live: &LiveState) -> String {
         let mut out = String::new();
@@ -200,6 +206,23 @@ impl Shared {
         ]);
         self.errors.get_or_create(&labels).inc();
     }
+}
+
+/// What was done for a team since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TeamTotals {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Rows of answers.
+    pub rows: u64,
+    /// Bytes of answers.
+    pub bytes: u64,
+    /// Time that backends worked.
+    pub backend_time: Duration,
+    /// Time that they did not have to.
+    pub saved_time: Duration,
+    /// Time that requests waited for a place.
+    pub queue_time: Duration,
 }
 
 /// One team's counters, resolved.
@@ -231,6 +254,19 @@ impl TeamMetrics {
     /// Whose they are.
     pub fn team(&self) -> &TeamName {
         &self.team
+    }
+
+    /// What was counted so far.
+    pub fn totals(&self) -> TeamTotals {
+        let time = |seconds: &Seconds| Duration::try_from_secs_f64(seconds.get()).unwrap_or_default();
+        TeamTotals {
+            requests: self.lookups.iter().map(Counter::get).sum(),
+            rows: self.rows.get(),
+            bytes: self.result_bytes.get(),
+            backend_time: time(&self.warehouse_seconds),
+            saved_time: time(&self.saved_seconds),
+            queue_time: time(&self.queue_seconds),
+        }
     }
 
     pub(super) fn request(&self, kind: RequestKind, outcome: RequestOutcome) {

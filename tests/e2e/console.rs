@@ -27,8 +27,8 @@ fn the_console_shows_what_is_there() {
         assert_eq!(superuser.value(&sql), "1");
     }
     assert_eq!(
-        cells(&console.run("show pins"), "user", "ben", "reason"),
-        ["listen"]
+        cells(&console.run("show pins"), "reason", "listen", "clients"),
+        ["1"]
     );
     let teams = console.run("SHOW TEAMS");
     assert_eq!(cells(&teams, "team", "growth", "concurrent_queries"), ["3"]);

@@ -22,6 +22,7 @@ mod drivers;
 mod encryption;
 mod faults;
 mod flights;
+mod ha;
 mod invalidation;
 mod login;
 mod operations;

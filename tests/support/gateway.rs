@@ -59,34 +59,7 @@ impl Gateway {
             let directory = tempfile::tempdir().expect("a temporary directory");
             let config = directory.path().join(CONFIG);
             std::fs::write(&config, setup.text(server, databases, http)).expect("a file");
-            let mut child = program()
-                .args(["serve", "--config"])
-                .arg(&config)
-                .envs(setup.environment())
-                .current_dir(directory.path())
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .process_group(0)
-                .spawn()
-                .expect("the gateway runs");
-            let guard = guard(child.id());
-            let log = Arc::new(Log::default());
-            let messages = child.stderr.take().expect("a pipe");
-            let sink = Arc::clone(&log);
-            std::thread::spawn(move || sink.follow(messages));
-            let address = log.find(|line| address_in(line, "listening"));
-            let mut gateway = Self {
-                setup: setup.clone(),
-                databases: databases.iter().map(|name| (*name).to_owned()).collect(),
-                directory,
-                child: Some(child),
-                guard,
-                log,
-                address: http,
-                http,
-                expected: Mutex::default(),
-            };
+            let (mut gateway, address) = Self::spawn(setup, databases, http, directory, &[]);
             if let Some(address) = address {
                 gateway.address = address;
                 return gateway;
@@ -98,6 +71,57 @@ impl Gateway {
             gateway.expect_log("in use");
         }
         panic!("no free port after {PORT_ATTEMPTS} attempts");
+    }
+
+    /// Starts the program with the config file in `directory`, and gives the address that it listens at, if it does.
+    fn spawn(
+        setup: &Setup,
+        databases: &[&str],
+        http: SocketAddr,
+        directory: TempDir,
+        arguments: &[&str],
+    ) -> (Self, Option<SocketAddr>) {
+        let mut child = program()
+            .args(["serve", "--config"])
+            .arg(directory.path().join(CONFIG))
+            .args(arguments)
+            .envs(setup.environment())
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("the gateway runs");
+        let guard = guard(child.id());
+        let log = Arc::new(Log::default());
+        let messages = child.stderr.take().expect("a pipe");
+        let sink = Arc::clone(&log);
+        std::thread::spawn(move || sink.follow(messages));
+        let address = log.find(|line| address_in(line, "listening"));
+        let gateway = Self {
+            setup: setup.clone(),
+            databases: databases.iter().map(|name| (*name).to_owned()).collect(),
+            directory,
+            child: Some(child),
+            guard,
+            log,
+            address: http,
+            http,
+            expected: Mutex::default(),
+        };
+        (gateway, address)
+    }
+
+    /// Starts another gateway with the same configuration, which takes over from this one.
+    pub(crate) fn take_over(&self) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::copy(self.config(), directory.path().join(CONFIG)).expect("a file");
+        let databases: Vec<&str> = self.databases.iter().map(String::as_str).collect();
+        let (mut gateway, address) =
+            Self::spawn(&self.setup, &databases, self.http, directory, &["--take-over"]);
+        gateway.address = address.expect("it listens");
+        gateway
     }
 
     /// Where clients connect.

@@ -101,6 +101,57 @@ impl Postgres {
         panic!("no free port after {PORT_ATTEMPTS} attempts");
     }
 
+    /// Starts a hot standby of `primary`.
+    pub(crate) fn start_standby(primary: &Self) -> Self {
+        let programs = programs();
+        let account = Account::unprivileged();
+        let directory = tempfile::Builder::new()
+            .prefix("tollgate-pg-")
+            .tempdir()
+            .expect("a temporary directory");
+        account.give(directory.path());
+        let access = primary.directory.path().join("data/pg_hba.conf");
+        let mut rules = std::fs::read_to_string(&access).expect("access rules");
+        rules.push_str("local replication postgres trust\n");
+        std::fs::write(&access, rules).expect("access rules");
+        primary.run("SELECT pg_reload_conf()");
+        // read by the postmaster at its next moment
+        wait::eventually("replication is allowed", || {
+            let known = primary.run(
+                "SELECT count(*) FROM pg_hba_file_rules WHERE database = '{replication}' AND pg_conf_load_time() < now()",
+            );
+            let mut command = Command::new(programs.join("pg_basebackup"));
+            command
+                .args(["-R", "-X", "stream", "-c", "fast", "-U", SUPERUSER, "-h"])
+                .arg(primary.directory.path())
+                .args(["-p", &primary.port.to_string(), "-D"])
+                .arg(directory.path().join("data"))
+                .current_dir("/");
+            account.apply(&mut command);
+            (known != "0" && command.output().expect("pg_basebackup runs").status.success()).then_some(())
+        });
+        for _ in 0..PORT_ATTEMPTS {
+            let port = free_port();
+            let (guard, log, ready) = launch(&programs, &account, directory.path(), port, &[]);
+            if ready {
+                return Self {
+                    programs,
+                    directory,
+                    port,
+                    guard,
+                    log,
+                };
+            }
+            let text = log.lock().expect("the log").clone();
+            end(guard);
+            assert!(
+                text.contains("Address already in use"),
+                "the standby did not start:\n{text}"
+            );
+        }
+        panic!("no free port after {PORT_ATTEMPTS} attempts");
+    }
+
     /// The TCP address.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
@@ -297,7 +348,7 @@ fn launch(
 fn follow(messages: ChildStderr, log: &Mutex<String>, ready: &mpsc::Sender<bool>) {
     for line in BufReader::new(messages).lines() {
         let Ok(line) = line else { break };
-        let is_ready = line.contains("database system is ready to accept connections");
+        let is_ready = line.contains("database system is ready to accept");
         let mut log = log.lock().expect("the log");
         log.push_str(&line);
         log.push('\n');

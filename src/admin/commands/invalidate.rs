@@ -199,6 +199,7 @@ mod tests {
             read_code: false,
             unfixed_columns: false,
             time_columns: false,
+            unlogged: false,
         }
     }
 

@@ -7,8 +7,10 @@ use crate::admin::columns::{Columns, columns};
 use crate::admin::command::{AdminCommand, ConsoleState, Rows, usage};
 use crate::admin::error::ConsoleError;
 use crate::admin::words::Arguments;
+use crate::pipeline::{Realm, SessionCard};
+use crate::types::UserName;
 
-use super::refused;
+use super::{refused, serves};
 
 const COLUMNS: Columns = columns! {
     "id": Int8 = "The client.",
@@ -19,7 +21,7 @@ const COLUMNS: Columns = columns! {
 /// How long the backend may take to be told, when the client has no team that says it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends a client's session.
+/// Ends clients' sessions.
 pub(crate) struct Kill;
 
 impl AdminCommand for Kill {
@@ -28,11 +30,12 @@ impl AdminCommand for Kill {
     }
 
     fn arguments(&self) -> &'static str {
-        "client"
+        "client | USER name | backend"
     }
 
     fn help(&self) -> &'static str {
-        "Ends the session of the client with that id in SHOW CLIENTS, with SQLSTATE 57P01; what it runs is cancelled."
+        "Ends sessions with SQLSTATE 57P01, and cancels what they run: that of the client with that id in SHOW CLIENTS, those \
+         of a user, or those of all teams of a backend, which is paused first, as by PAUSE, until RESUME."
     }
 
     fn columns(&self) -> Columns {
@@ -46,31 +49,60 @@ impl AdminCommand for Kill {
                 usage: usage(self),
             });
         }
-        let id: u64 = arguments
-            .written()
-            .parse()
-            .map_err(|_| refused(self, arguments))?;
-        let sessions = state.gateway.sessions.list();
-        let session = sessions
-            .iter()
-            .find(|session| session.id.0 == id)
-            .ok_or(ConsoleError::NoClient { id })?;
         let realm = state.gateway.realm();
-        let patience = session
-            .login
-            .team
-            .as_ref()
-            .and_then(|team| realm.teams.get(team))
-            .map_or(PATIENCE, |team| team.backend.cancel_timeout());
-        let row = vec![
-            id.into(),
+        let sessions = state.gateway.sessions.list();
+        if let Ok(id) = arguments.written().parse::<u64>() {
+            let found: Vec<_> = sessions
+                .into_iter()
+                .filter(|session| session.id.0 == id)
+                .collect();
+            if found.is_empty() {
+                return Err(ConsoleError::NoClient { id });
+            }
+            return Ok(end(found, &realm));
+        }
+        if let Some(name) = arguments.behind("USER") {
+            let name = name.name().ok_or_else(|| refused(self, arguments))?;
+            let user = UserName::new(name.as_str());
+            let found: Vec<_> = sessions
+                .into_iter()
+                .filter(|session| session.login.user == user)
+                .collect();
+            // one that a reload removed may still have sessions
+            if found.is_empty() && !realm.users.contains_key(&user) {
+                return Err(ConsoleError::NoUser { name });
+            }
+            return Ok(end(found, &realm));
+        }
+        let name = arguments.name().ok_or_else(|| refused(self, arguments))?;
+        let Some(backend) = realm.backends.get(name.as_str()) else {
+            return Err(ConsoleError::NoBackend {
+                name,
+                known: realm.backends.keys().map(ToString::to_string).collect(),
+            });
+        };
+        backend.pause();
+        backend.reconnect();
+        let found = sessions
+            .into_iter()
+            .filter(|session| serves(&realm, session, backend));
+        Ok(end(found.collect(), &realm))
+    }
+}
+
+/// Ends `sessions`, and tells what they were doing.
+pub(super) fn end(sessions: Vec<Arc<SessionCard>>, realm: &Realm) -> Rows {
+    let mut rows = Vec::with_capacity(sessions.len());
+    for session in sessions {
+        rows.push(vec![
+            session.id.0.into(),
             session.login.user.as_str().into(),
             session.activity().as_str().into(),
-        ];
-        let session = Arc::clone(session);
-        tracing::info!(session = id, by = state.user.as_str(), "killed from the console");
+        ]);
+        let team = session.login.team.as_ref().and_then(|team| realm.teams.get(team));
+        let patience = team.map_or(PATIENCE, |team| team.backend.cancel_timeout());
         // its query is cancelled over a connection of its own, which may take a while
         tokio::spawn(async move { session.kill(patience).await });
-        Ok(vec![row])
     }
+    rows
 }

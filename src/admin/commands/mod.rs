@@ -8,28 +8,32 @@ mod show_cache;
 mod show_clients;
 mod show_config;
 mod show_databases;
+mod show_endpoints;
 mod show_help;
 mod show_lists;
 mod show_pins;
 mod show_pools;
 mod show_servers;
+mod show_stats;
 mod show_teams;
 mod show_users;
 mod show_version;
 
 pub(super) use invalidate::Invalidate;
 pub(super) use kill::Kill;
-pub(super) use pause::{Pause, Resume};
+pub(super) use pause::{Disconnect, Pause, Reconnect, Resume};
 pub(super) use reload::Reload;
 pub(super) use show_cache::ShowCache;
 pub(super) use show_clients::ShowClients;
 pub(super) use show_config::ShowConfig;
 pub(super) use show_databases::ShowDatabases;
+pub(super) use show_endpoints::ShowEndpoints;
 pub(super) use show_help::ShowHelp;
 pub(super) use show_lists::ShowLists;
 pub(super) use show_pins::ShowPins;
 pub(super) use show_pools::ShowPools;
 pub(super) use show_servers::ShowServers;
+pub(super) use show_stats::ShowStats;
 pub(super) use show_teams::ShowTeams;
 pub(super) use show_users::ShowUsers;
 pub(super) use show_version::ShowVersion;
@@ -37,6 +41,7 @@ pub(super) use show_version::ShowVersion;
 use super::command::{AdminCommand, usage};
 use super::error::ConsoleError;
 use super::words::Arguments;
+use crate::pipeline::{Backend, Realm, SessionCard};
 use crate::wire::Value;
 
 /// `yes` or `no`.
@@ -52,6 +57,12 @@ fn or_null(name: Option<impl ToString>) -> Value {
 /// A number that may be missing, as NULL.
 fn number_or_null(number: Option<impl Into<u64>>) -> Value {
     number.map_or(Value::Null, |number| Value::from(number.into()))
+}
+
+/// Whether the session's queries go to `backend`.
+fn serves(realm: &Realm, session: &SessionCard, backend: &Backend) -> bool {
+    let team = session.login.team.as_ref().and_then(|team| realm.teams.get(team));
+    team.is_some_and(|team| team.backend.name == backend.name)
 }
 
 /// The argument is not what the command takes.

@@ -1,5 +1,6 @@
-//! `PAUSE` and `RESUME`.
+//! What keeps clients from a backend, or makes its connections new.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::admin::columns::{Columns, columns};
@@ -8,6 +9,7 @@ use crate::admin::error::ConsoleError;
 use crate::admin::words::Arguments;
 use crate::pipeline::Backend;
 
+use super::kill::end;
 use super::{refused, yes};
 
 const COLUMNS: Columns = columns! {
@@ -44,7 +46,7 @@ impl AdminCommand for Pause {
     fn run(&self, state: &ConsoleState<'_>, arguments: &Arguments<'_>) -> Result<Rows, ConsoleError> {
         let backends = named(self, state, arguments)?;
         for backend in &backends {
-            backend.pool.pause();
+            backend.pause();
         }
         Ok(rows(state, &backends))
     }
@@ -70,7 +72,79 @@ impl AdminCommand for Resume {
     fn run(&self, state: &ConsoleState<'_>, arguments: &Arguments<'_>) -> Result<Rows, ConsoleError> {
         let backends = named(self, state, arguments)?;
         for backend in &backends {
-            backend.pool.resume();
+            backend.resume();
+        }
+        Ok(rows(state, &backends))
+    }
+}
+
+/// Makes connections new as they become free.
+pub(crate) struct Reconnect;
+
+/// Makes connections new now.
+pub(crate) struct Disconnect;
+
+impl AdminCommand for Reconnect {
+    fn name(&self) -> &'static str {
+        "RECONNECT"
+    }
+
+    fn arguments(&self) -> &'static str {
+        "[backend]"
+    }
+
+    fn help(&self) -> &'static str {
+        "Closes every connection to the backend, or to all, that nobody uses, and the others when they are given back: after a \
+         change of addresses or roles, or behind a load balancer. Nobody notices."
+    }
+
+    fn columns(&self) -> Columns {
+        COLUMNS
+    }
+
+    fn run(&self, state: &ConsoleState<'_>, arguments: &Arguments<'_>) -> Result<Rows, ConsoleError> {
+        let backends = named(self, state, arguments)?;
+        for backend in &backends {
+            backend.reconnect();
+        }
+        Ok(rows(state, &backends))
+    }
+}
+
+impl AdminCommand for Disconnect {
+    fn name(&self) -> &'static str {
+        "DISCONNECT"
+    }
+
+    fn arguments(&self) -> &'static str {
+        "[backend]"
+    }
+
+    fn help(&self) -> &'static str {
+        "As RECONNECT, and the sessions that have a connection end now, with SQLSTATE 57P01. Other sessions stay and get new \
+         connections."
+    }
+
+    fn columns(&self) -> Columns {
+        COLUMNS
+    }
+
+    fn run(&self, state: &ConsoleState<'_>, arguments: &Arguments<'_>) -> Result<Rows, ConsoleError> {
+        let backends = named(self, state, arguments)?;
+        let realm = state.gateway.realm();
+        for backend in &backends {
+            backend.reconnect();
+            let servers = state.gateway.servers.list();
+            let using: BTreeSet<u64> = servers
+                .iter()
+                .filter(|server| server.key.backend == backend.name)
+                .filter_map(|server| server.activity().1)
+                .collect();
+            let sessions = state.gateway.sessions.list().into_iter();
+            end(
+                sessions.filter(|session| using.contains(&session.id.0)).collect(),
+                &realm,
+            );
         }
         Ok(rows(state, &backends))
     }
@@ -100,9 +174,8 @@ fn rows(state: &ConsoleState<'_>, backends: &[Arc<Backend>]) -> Rows {
     backends
         .iter()
         .map(|backend| {
-            let census = backend.pool.census(state.now.steady);
-            let active: usize = census.keys.iter().map(|(_, key)| key.active).sum();
-            vec![backend.name.as_str().into(), yes(census.paused), active.into()]
+            let active = backend.in_use(state.now.steady);
+            vec![backend.name.as_str().into(), yes(backend.paused()), active.into()]
         })
         .collect()
 }

@@ -53,7 +53,7 @@ impl AdminCommand for ShowDatabases {
                 let paused = realm
                     .backends
                     .get(backend)
-                    .is_some_and(|backend| backend.pool.paused());
+                    .is_some_and(|backend| backend.paused());
                 let relations = database.watch.latest().map(|catalog| catalog.len());
                 Some(vec![
                     name.as_str().into(),

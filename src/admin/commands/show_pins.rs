@@ -1,23 +1,19 @@
 //! `SHOW PINS`.
 
+use std::collections::BTreeMap;
+
 use crate::admin::columns::{Columns, columns};
 use crate::admin::command::{AdminCommand, ConsoleState, Rows};
 use crate::admin::error::ConsoleError;
 use crate::admin::words::Arguments;
 
-use super::or_null;
-
 const COLUMNS: Columns = columns! {
-    "id": Int8 = "The client, `id` of SHOW CLIENTS.",
-    "user": Text = "Whom it logged in as.",
-    "team": Text = "Its team.",
-    "database": Text = "The database.",
-    "application_name": Text = "What it calls itself.",
-    "reason": Text = "What it used that connections cannot share.",
-    "connect_time": Text = "When it logged in.",
+    "reason": Text = "What was used that connections cannot share.",
+    "clients": Int8 = "Clients that keep their connections for it now; column `pinned` of SHOW CLIENTS says which.",
+    "total": Int8 = "How often a client was pinned for it since the start.",
 };
 
-/// Lists the sessions that keep their connections.
+/// Counts the sessions that keep their connections.
 pub(crate) struct ShowPins;
 
 impl AdminCommand for ShowPins {
@@ -26,7 +22,7 @@ impl AdminCommand for ShowPins {
     }
 
     fn help(&self) -> &'static str {
-        "One row for each client that keeps its connection until it leaves, and why. Such connections serve nobody else."
+        "One row for each reason why clients keep their connections, and how many do. Such connections serve nobody else."
     }
 
     fn columns(&self) -> Columns {
@@ -34,21 +30,18 @@ impl AdminCommand for ShowPins {
     }
 
     fn run(&self, state: &ConsoleState<'_>, _: &Arguments<'_>) -> Result<Rows, ConsoleError> {
-        let sessions = state.gateway.sessions.list();
-        Ok(sessions
-            .iter()
-            .filter_map(|session| Some((session, session.pinned()?)))
-            .map(|(session, reason)| {
-                vec![
-                    session.id.0.into(),
-                    session.login.user.as_str().into(),
-                    or_null(session.login.team.as_ref()),
-                    session.login.database.as_str().into(),
-                    session.login.application_name.as_str().into(),
-                    reason.into(),
-                    state.now.time_of(session.since).into(),
-                ]
-            })
+        let mut reasons: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (reason, total) in state.gateway.metrics.pins() {
+            reasons.entry(reason).or_default().1 = total;
+        }
+        for session in state.gateway.sessions.list() {
+            if let Some(reason) = session.pinned() {
+                reasons.entry(reason).or_default().0 += 1;
+            }
+        }
+        Ok(reasons
+            .into_iter()
+            .map(|(reason, (clients, total))| vec![reason.into(), clients.into(), total.into()])
             .collect())
     }
 }

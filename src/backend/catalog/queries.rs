@@ -12,10 +12,10 @@ pub(super) fn preamble(limit_ms: u128) -> String {
     )
 }
 
-/// oid, schema, name, kind, row security, system.
+/// oid, schema, name, kind, row security, system, unlogged.
 pub(super) const RELATIONS: &str = "
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity,
-           n.nspname IN ('pg_catalog', 'information_schema')
+           n.nspname IN ('pg_catalog', 'information_schema'), c.relpersistence = 'u'
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
@@ -155,7 +155,7 @@ pub(super) const CASTS: &str = "
 /// that matter are hashed. Temporary objects do not count.
 pub(super) const DIGEST: &str = "
     WITH permanent AS (
-        SELECT oid, hashtextextended(concat_ws(' ', oid, relname, relnamespace, relkind, relowner, relacl, relnatts,
+        SELECT oid, hashtextextended(concat_ws(' ', oid, relname, relnamespace, relkind, relpersistence, relowner, relacl, relnatts,
                                                relrowsecurity, relforcerowsecurity, reloptions), 0) AS hash
           FROM pg_class
          WHERE relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND oid >= 16384)

@@ -71,6 +71,7 @@ impl Rows {
                     read_code: read_code.may_write.contains(&oid),
                     unfixed_columns: types.unfixed_columns.contains(&oid),
                     time_columns: types.time_columns.contains(&oid),
+                    unlogged: row.try_get(6)?,
                 })
             })
             .collect::<Result<_, tokio_postgres::Error>>()?;

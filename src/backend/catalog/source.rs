@@ -10,6 +10,7 @@ use deadpool_postgres::{
     ConfigConnectImpl, Connect, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction,
 };
 use tokio::task::JoinHandle;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, IsolationLevel, NoTls, Socket};
 
@@ -44,8 +45,8 @@ pub enum CatalogAddress {
 /// How to reach one database for its definitions. The user needs no rights but to connect.
 #[derive(Clone, Debug)]
 pub struct CatalogSettings {
-    /// Where the database listens.
-    pub address: CatalogAddress,
+    /// Where the database listens; of several, the first that takes writes is used.
+    pub addresses: Vec<CatalogAddress>,
     /// The database.
     pub database: DatabaseName,
     /// The control user.
@@ -172,10 +173,15 @@ impl CatalogSource {
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
         let mut config = tokio_postgres::Config::new();
-        match &settings.address {
-            CatalogAddress::Tcp { host, port } => config.host(host).port(*port),
-            CatalogAddress::Unix { directory, port } => config.host_path(directory).port(*port),
-        };
+        for address in &settings.addresses {
+            match address {
+                CatalogAddress::Tcp { host, port } => config.host(host).port(*port),
+                CatalogAddress::Unix { directory, port } => config.host_path(directory).port(*port),
+            };
+        }
+        if settings.addresses.len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         config
             .user(&settings.user)
             .dbname(settings.database.as_str())

@@ -50,6 +50,8 @@ struct Shared {
     requested: AtomicU64,
     snapshot: ArcSwapOption<Catalog>,
     wake: Notify,
+    /// When definitions were last said, or found, to have changed.
+    changed: Mutex<Option<Instant>>,
     /// Counts loads and failures, for those who wait for one.
     turned: tokio::sync::watch::Sender<u64>,
     last_error: Mutex<Option<Arc<CatalogError>>>,
@@ -76,6 +78,7 @@ impl CatalogWatch {
             requested: AtomicU64::new(1),
             snapshot: ArcSwapOption::empty(),
             wake: Notify::new(),
+            changed: Mutex::new(None),
             turned: tokio::sync::watch::Sender::new(0),
             last_error: Mutex::new(None),
         });
@@ -113,8 +116,16 @@ impl CatalogWatch {
     /// To be called when definitions have changed: after the commit at the database, before anyone is told of it, and
     /// before entries are made stale.
     pub fn refresh(&self) {
+        self.shared.note_change();
         self.shared.requested.fetch_add(1, Ordering::SeqCst);
         self.shared.wake.notify_one();
+    }
+
+    /// When definitions were last said, or found, to have changed: what is at a copy of the database that has not everything
+    /// from before then may be defined otherwise. `None` when they never were.
+    pub fn changed(&self) -> Option<std::time::Instant> {
+        let changed = self.shared.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.map(Instant::into_std)
     }
 
     /// Waits until there is a current catalog, or a load has failed.
@@ -154,6 +165,10 @@ impl CatalogWatch {
 }
 
 impl Shared {
+    fn note_change(&self) {
+        *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     fn note(&self, error: Option<CatalogError>) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error.map(Arc::new);
         self.turned.send_modify(|turns| *turns += 1);
@@ -230,6 +245,7 @@ async fn load(
 async fn look(shared: &Shared, source: &CatalogSource, known: Option<&str>) -> Result<(), CatalogError> {
     let digest = source.digest().await?;
     if known != Some(&*digest) {
+        shared.note_change();
         shared.requested.fetch_add(1, Ordering::SeqCst);
     }
     shared.note(None);

@@ -60,6 +60,11 @@ impl Connection {
         self.run_own("").await.map(drop)
     }
 
+    /// Asks a question of the gateway's own; the first field of the last row comes back.
+    pub(in crate::backend) async fn ask(&mut self, sql: &str) -> Result<Option<String>, BackendError> {
+        self.run_own(sql).await
+    }
+
     /// Ends a transaction that nobody will end.
     ///
     /// # Errors

@@ -55,6 +55,8 @@ pub struct RelationDefinition {
     pub unfixed_columns: bool,
     /// Has a column of type `time`: `AT TIME ZONE` on it takes the zone's offset of today.
     pub time_columns: bool,
+    /// Has rows that only the primary has: `CREATE UNLOGGED TABLE`.
+    pub unlogged: bool,
 }
 
 /// A view's own text, analyzed.

@@ -67,6 +67,7 @@ impl<C: Connect> State<C> {
             if wanted
                 && self.held(number, now).is_none()
                 && let Some(key) = self.shelves.get(number.0).map(|shelf| shelf.key.clone())
+                && shared.connector.may_open(&key)
                 && let Ok(place) = self.place(number, shared)
             {
                 places.push((place, key));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::telemetry::metrics::{BackendMetrics, Metrics};
-use crate::types::SessionId;
+use crate::types::{BackendName, SessionId};
 
 use super::{causes, micros};
 
@@ -138,6 +138,72 @@ impl BackendLost<'_> {
     }
 }
 
+/// A server of a backend answers, and did not before.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointUp<'a> {
+    /// The backend.
+    pub backend: &'a BackendName,
+    /// Where the server is.
+    pub address: &'a str,
+}
+
+impl EndpointUp<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        info!(
+            backend = self.backend.as_str(),
+            address = self.address,
+            "server up"
+        );
+    }
+}
+
+/// A server of a backend does not answer, and did before.
+#[derive(Clone, Copy)]
+pub struct EndpointDown<'a> {
+    /// The backend.
+    pub backend: &'a BackendName,
+    /// Where the server is.
+    pub address: &'a str,
+    /// Why.
+    pub error: &'a dyn std::fmt::Display,
+}
+
+impl EndpointDown<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        warn!(
+            backend = self.backend.as_str(),
+            address = self.address,
+            error = %self.error,
+            "server down"
+        );
+    }
+}
+
+/// Another server is a backend's primary.
+#[derive(Clone, Copy, Debug)]
+pub struct PrimaryMoved<'a> {
+    /// The backend.
+    pub backend: &'a BackendName,
+    /// Where it was.
+    pub from: &'a str,
+    /// Where it is.
+    pub to: &'a str,
+}
+
+impl PrimaryMoved<'_> {
+    /// Tells it.
+    pub fn emit(&self) {
+        warn!(
+            backend = self.backend.as_str(),
+            from = self.from,
+            to = self.to,
+            "primary moved"
+        );
+    }
+}
+
 /// The config file was loaded again.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigReloaded<'a> {
@@ -184,6 +250,26 @@ impl Listening {
     /// Tells it.
     pub fn emit(&self) {
         info!(address = %self.address, tls = self.tls, "listening");
+    }
+}
+
+/// Another process accepts clients now; the sessions here go on.
+#[derive(Clone, Copy, Debug)]
+pub struct TakenOverBy {
+    /// Clients that are here.
+    pub clients: u64,
+    /// How long they may stay.
+    pub patience: Duration,
+}
+
+impl TakenOverBy {
+    /// Tells it.
+    pub fn emit(&self) {
+        info!(
+            clients = self.clients,
+            patience_s = self.patience.as_secs_f64(),
+            "taken over by another process"
+        );
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 pub use gateway::{
     BackendConnected, BackendLost, BackendUnreachable, CircuitClosed, CircuitOpened, ConfigRejected,
-    ConfigReloaded, Draining, Listening, PasswordCommandFailed, PasswordRenewed,
+    ConfigReloaded, Draining, EndpointDown, EndpointUp, Listening, PasswordCommandFailed, PasswordRenewed,
+    PrimaryMoved, TakenOverBy,
 };
 pub use request::{QuotaRefused, RequestEnd, RequestFinished};
 pub use session::{

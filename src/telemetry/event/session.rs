@@ -141,7 +141,7 @@ pub struct ConsoleCommanded<'a> {
     pub user: &'a UserName,
     /// The command, e.g. `"KILL"`, without what follows it.
     pub command: &'static str,
-    /// What follows it.
+    /// What follows it; 200 characters of it are told.
     pub arguments: &'a str,
     /// The SQLSTATE of the error, if it was not done.
     pub sqlstate: Option<SqlState>,
@@ -150,12 +150,16 @@ pub struct ConsoleCommanded<'a> {
 impl ConsoleCommanded<'_> {
     /// Tells it: what only shows something at DEBUG, since monitors ask all the time.
     pub fn emit(&self) {
+        /// Names are short; what is longer is no name.
+        const SHOWN: usize = 200;
         let Self {
             user,
             command,
             arguments,
             sqlstate,
         } = self;
+        let end = arguments.char_indices().nth(SHOWN).map(|(end, _)| end);
+        let arguments = end.and_then(|end| arguments.get(..end)).unwrap_or(arguments);
         let (user, sqlstate) = (user.as_str(), sqlstate.map(SqlState::as_str));
         if command.starts_with("SHOW") {
             debug!(user, command, arguments, sqlstate, "console command");
@@ -188,7 +192,7 @@ impl SessionPinned {
 pub struct CancelRequested {
     /// Where it came from.
     pub address: SocketAddr,
-    /// Whose query it means; `None` when nobody has its key.
+    /// Whose query it means; `None` when nobody in this process has its key.
     pub session: Option<SessionId>,
     /// Whether a query ran and was cancelled.
     pub forwarded: bool,
@@ -203,9 +207,9 @@ impl CancelRequested {
             forwarded,
         } = self;
         let outcome = match (session, forwarded) {
-            (None, _) => "unknown",
+            (_, true) => "forwarded",
+            (None, false) => "unknown",
             (Some(_), false) => "idle",
-            (Some(_), true) => "forwarded",
         };
         metrics.cancel(outcome);
         let session = session.map(tracing::field::display);
