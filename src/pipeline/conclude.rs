@@ -8,16 +8,15 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::facts::Form;
-use super::gateway::Greeting;
 use super::observe::Observer;
 use super::outgoing::Visit;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
-use super::settle::{Aftermath, Step, pin_word, take_over};
+use super::settle::{Aftermath, pin_word, take_over};
 use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::policy::{Catalog, Invalidation};
-use crate::session::{Pins, SettingValue, Settings};
-use crate::sql::{PinReason, SessionUse, SettingChange};
+use crate::session::{Pins, Settings};
+use crate::sql::{PinReason, SessionUse};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{QuotaRefused, RequestEnd, SessionPinned};
 use crate::wire::TransactionStatus;
@@ -61,6 +60,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             .await;
         if followed.is_err() {
             self.pin_for(PinReason::Setting, None);
+            if let Binding::Held(lease) = &mut self.binding {
+                lease.note_settings(None);
+            }
         }
         if !in_transaction && !self.pins.any() {
             self.path_unknown = false;
@@ -126,42 +128,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// Parameters whose values are to be told to the client instead of the backend's: a RESET goes back to what the session
-    /// began with, which the backend does not know of before the next request.
-    pub(super) fn told_parameters(&self, aftermath: &Aftermath) -> Option<Greeting> {
-        let resets = aftermath.steps.iter().any(|step| {
-            matches!(
-                step,
-                Step::Change(
-                    SettingChange::Reset { .. }
-                        | SettingChange::ResetAll
-                        | SettingChange::Set { value: None, .. }
-                )
-            )
-        });
-        if !resets {
-            return None;
-        }
-        let Greeting {
-            parameters,
-            search_path,
-            reads_committed,
-        } = &*self.identity.greeting;
-        let mut parameters = parameters.clone();
-        let name = match self.identity.startup.value("application_name") {
-            Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => name.to_string(),
-            None => String::new(),
-        };
-        parameters.insert("application_name".to_owned(), name);
-        Some(Greeting {
-            parameters,
-            search_path: Arc::clone(search_path),
-            reads_committed: *reads_committed,
-        })
-    }
-
     /// What the backend reported on the way.
     fn note_parameters(&mut self, observer: &mut Observer) {
+        self.told = std::mem::take(&mut observer.told);
         for (name, value) in observer.parameters.drain(..) {
             if changes_reading(&name, &value) {
                 self.reads_differently = true;

@@ -3,6 +3,7 @@
 //!
 //! Source: <https://www.postgresql.org/docs/current/sql-set.html>.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,6 +17,9 @@ use crate::wire::TransactionStatus;
 
 /// Changes in one transaction that are followed at most.
 const MAX_PENDING: usize = 1_000;
+
+/// Settings whose new value depends on the one before, unless it is given in full.
+const RELATIVE: [&str; 1] = ["datestyle"];
 
 /// Changes of settings that are not committed yet.
 #[derive(Debug, Default)]
@@ -85,6 +89,24 @@ impl Pending {
     }
 }
 
+/// What is set after `changes`, and not reset again by one of them.
+fn set_by(changes: &[SettingChange]) -> BTreeSet<Arc<str>> {
+    let mut names = BTreeSet::new();
+    for change in changes {
+        match change {
+            SettingChange::Set { name, value: Some(_) } | SettingChange::SetConfig { name, .. } => {
+                names.insert(Arc::clone(name));
+            }
+            SettingChange::Set { name, value: None } | SettingChange::Reset { name } => {
+                names.remove(name);
+            }
+            SettingChange::ResetAll => names.clear(),
+            SettingChange::SetLocal { .. } | SettingChange::Show { .. } => {}
+        }
+    }
+    names
+}
+
 /// Changes the settings of a session, which began with `startup`, and those of its connection.
 fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, connection: &mut Settings) {
     match change {
@@ -142,6 +164,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             for change in &committed {
                 let connection = connection.as_mut().unwrap_or(&mut unknown);
                 apply(change, &self.identity.startup, &mut self.settings, connection);
+            }
+            for name in set_by(&committed) {
+                if in_transaction {
+                    // what was reported last may be the value of the transaction that is open
+                    if RELATIVE.contains(&&*name) {
+                        return Err(Lost);
+                    }
+                } else if let Binding::Held(lease) = &self.binding {
+                    for settings in [&mut self.settings, connection.as_mut().unwrap_or(&mut unknown)] {
+                        settings.take_reported(&name, lease.parameters());
+                    }
+                }
             }
             if let Binding::Held(lease) = &mut self.binding {
                 lease.note_settings(connection);

@@ -30,6 +30,7 @@ mod serve;
 mod session;
 mod sessions;
 mod settle;
+mod told;
 mod transaction;
 mod writes;
 

@@ -97,10 +97,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// A connection with the session's settings.
     async fn bind(&mut self) -> Result<(), Stopped> {
         if let Binding::Held(lease) = &mut self.binding {
-            // a connection that is kept was set by the session itself, but for what a RESET left to be set again
-            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && !self.pins.any() {
+            // a connection that is kept was set by the session itself, but for what a RESET left to be set again; while the
+            // session is pinned, what is not known of it is its own affair
+            let followed = lease.settings().is_some() || !self.pins.any();
+            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && followed {
                 let restored = lease.restore(&self.settings).await;
-                self.unnamed_here = false;
+                self.unnamed_here &= self.pins.any();
                 return restored.map_err(|error| Stopped::Refused(self.drop_lease(error)));
             }
             return Ok(());
@@ -204,7 +206,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             observer.fill = Some(collecting.fill);
             collecting.catalog
         });
-        observer.told = self.told_parameters(&aftermath);
         observer.time_exceeded = limit.map(|limit| self.time_exceeded(limit));
         let Binding::Held(lease) = &mut self.binding else {
             return Err(Over::Client);
@@ -225,6 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.release(Instant::now()).await;
             return served;
         }
+        self.told.foresee(&aftermath);
+        observer.told = std::mem::take(&mut self.told);
         let began = Instant::now();
         let mut end = self.carry_begin(&mut observer).await.map(|()| Vec::new());
         let refused = observer.error.is_some();

@@ -18,6 +18,7 @@ use super::judged::Judged;
 use super::observe::Confirmation;
 use super::realm::{Database, Team};
 use super::sessions::SessionCard;
+use super::told::Told;
 use super::transaction::Begun;
 use super::writes::Writes;
 use crate::backend::{BackendError, Connector, ServerKey};
@@ -93,6 +94,8 @@ pub struct Session<S> {
     pub(super) clean: bool,
     /// Changes of settings that are not committed yet.
     pub(super) pending: Pending,
+    /// What the client was told of parameters; an [`Observer`](super::observe::Observer) has it while a request runs.
+    pub(super) told: Told,
     pub(super) writes: Writes,
     /// The writes of a series whose replies have not all come.
     pub(super) unanswered: Option<WriteGuard>,
@@ -150,6 +153,7 @@ pub(super) enum Interrupted {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// A session that has just been greeted.
     pub fn new(gateway: Arc<Gateway>, client: Client<S>, card: Arc<SessionCard>, identity: Identity) -> Self {
+        let told = Told::new(identity.startup.clone(), Arc::clone(&identity.greeting));
         let mut session = Self {
             settings: identity.startup.clone(),
             reads_differently: identity.reads_differently,
@@ -163,6 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             begun: Begun::default(),
             clean: false,
             pending: Pending::default(),
+            told,
             writes: Writes::default(),
             unanswered: None,
             last: None,
@@ -287,6 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             binding,
             card,
             reads_differently,
+            told: known,
             ..
         } = self;
         // the server's last words and the end of the connection may come one after the other
@@ -327,7 +333,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                             && let Ok((name, value)) = wire::parameter_status(lease.bytes(&piece))
                         {
                             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                            *reads_differently |= changes_reading(&text(name), &text(value));
+                            let (name, value) = (text(name), text(value));
+                            *reads_differently |= changes_reading(&name, &value);
+                            known.hears(&name, &value);
+                            lease.note_parameter(name, value);
                         }
                     }
                     client.outbox().extend_from_slice(lease.window());

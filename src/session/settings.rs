@@ -59,9 +59,35 @@ impl Settings {
         }
     }
 
+    /// These settings with the values that the server reported, by their names in any case, where it did: what a value
+    /// that was given means may depend on the one before, as `SET DateStyle = 'SQL'` leaves the order of day and month.
+    #[must_use]
+    pub fn as_reported(&self, reported: &BTreeMap<String, String>) -> Self {
+        let mut settings = self.clone();
+        for name in self.0.keys() {
+            settings.take_reported(name, reported);
+        }
+        settings
+    }
+
+    /// The same for the setting `name` alone.
+    pub fn take_reported(&mut self, name: &str, reported: &BTreeMap<String, String>) {
+        let value = reported
+            .iter()
+            .find(|(reported, _)| reported.eq_ignore_ascii_case(name));
+        if let Some((_, value)) = value {
+            self.set(name, SettingValue::Plain(value.as_str().into()));
+        }
+    }
+
     /// The value of `name`, if it was set.
     pub fn value(&self, name: &str) -> Option<&SettingValue> {
         self.0.get(name)
+    }
+
+    /// The names of what was set.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
     }
 
     /// Whether nothing is set.
@@ -194,6 +220,16 @@ mod tests {
         ] {
             assert_eq!(to.restore_sql(from.as_ref()), sql);
         }
+    }
+
+    #[test]
+    fn a_reported_value_takes_the_place_of_what_was_given() {
+        let reported = BTreeMap::from([("DateStyle".to_owned(), "SQL, MDY".to_owned())]);
+        let given = settings(&[("datestyle", "'SQL'"), ("work_mem", "'5MB'")]);
+        assert_eq!(
+            given.as_reported(&reported),
+            settings(&[("datestyle", "=SQL, MDY"), ("work_mem", "'5MB'")])
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
 use super::Connection;
@@ -166,5 +167,6 @@ pub(in crate::backend) fn refusal(frame: &[u8]) -> BackendError {
     BackendError::Refused {
         code: String::from_utf8_lossy(fields.code).into_owned(),
         message: String::from_utf8_lossy(fields.message).into_owned(),
+        frame: Bytes::copy_from_slice(frame),
     }
 }
