@@ -161,6 +161,7 @@ impl Frontend {
             database: name,
             user: team.login.role(&request.user),
             team: team.name.clone(),
+            pooling: team.pooling,
         };
         let greeting = self.greeting(&key, &team, &request.settings).await?;
         let reads_differently = greeting

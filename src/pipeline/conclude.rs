@@ -12,8 +12,9 @@ use super::observe::Observer;
 use super::outgoing::Visit;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
-use super::settle::{Aftermath, pin_word, take_over};
+use super::settle::{Aftermath, SESSION_POOLING, pin_word, take_over};
 use crate::cache::{Completion, NotStored, WriteGuard};
+use crate::config::Pooling;
 use crate::policy::{Catalog, Invalidation};
 use crate::session::{Pins, Settings};
 use crate::sql::{PinReason, SessionUse};
@@ -109,7 +110,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &self.binding else {
             return;
         };
-        let free = !self.pins.any() && lease.replies().settled() && lease.status() == TransactionStatus::Idle;
+        let free = !self.pins.any()
+            && self.identity.team.pooling == Pooling::Transaction
+            && lease.replies().settled()
+            && lease.status() == TransactionStatus::Idle;
         if !free {
             return;
         }
@@ -145,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The backend's session is as new after `DISCARD ALL`, and so is this one.
     fn start_over(&mut self) {
         self.pins = Pins::default();
-        self.card.note_pinned(None);
+        self.card.note_pinned(self.pinned_word());
         self.settings = self.identity.startup.clone();
         self.reads_differently = self.identity.reads_differently;
         self.path_unknown = false;
@@ -176,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
         }
         if self.pins.reason() != before {
-            self.card.note_pinned(self.pins.reason().map(pin_word));
+            self.card.note_pinned(self.pinned_word());
             if let Binding::Held(lease) = &mut self.binding
                 && !self.pins.any()
             {
@@ -203,6 +207,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         {
             // a name may be left there
             lease.spoil();
+        }
+    }
+
+    /// Why the session keeps its connection, if it does.
+    fn pinned_word(&self) -> Option<&'static str> {
+        let whole = self.identity.team.pooling == Pooling::Session;
+        self.pins
+            .reason()
+            .map(pin_word)
+            .or(whole.then_some(SESSION_POOLING))
+    }
+
+    /// Tells that the session keeps the connection that it has just got, where its team's sessions do.
+    pub(super) fn note_kept(&mut self) {
+        if self.identity.team.pooling == Pooling::Session {
+            self.card.note_pinned(self.pinned_word());
+            SessionPinned {
+                session: self.card.id,
+                reason: SESSION_POOLING,
+            }
+            .emit(&self.gateway.metrics);
         }
     }
 

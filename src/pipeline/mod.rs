@@ -16,6 +16,7 @@ mod local;
 mod lookup;
 mod no_connection;
 mod notice;
+mod numbers;
 mod observe;
 mod outgoing;
 mod own;

@@ -19,7 +19,7 @@ use crate::backend::catalog::{
 };
 use crate::backend::{BackendError, Connector, Learnt, Route, Secrets, Servers, TcpOptions, client_config};
 use crate::cache::{CacheLimits, Tags};
-use crate::config::{self, Address, BackendKind, Config, Password, TlsMode};
+use crate::config::{self, Address, BackendKind, Config, Password, Pooling, TlsMode};
 use crate::pool::{Ceiling, CheckoutError, Circuit, Limits, Pool, Retry};
 use crate::quota::{Quota, QuotaLimits};
 use crate::telemetry::event::{BackendConnected, BackendUnreachable, CircuitClosed, CircuitOpened};
@@ -184,6 +184,8 @@ pub struct Team {
     pub backend: Arc<Backend>,
     /// Whom they log in as there.
     pub login: TeamLogin,
+    /// How long its sessions keep a connection.
+    pub pooling: Pooling,
     /// What it may use.
     pub quota: Arc<Quota>,
     /// After how long a query that waits is told so; zero never.
@@ -319,6 +321,7 @@ pub(super) fn build(
                 || Arc::new(Quota::new(name.clone(), quota_limits(&settings.quota), now)),
                 |team| Arc::clone(&team.quota),
             ),
+            pooling: settings.pooling,
             queue_notice: settings.queue_notice,
             metrics: known.map_or_else(|| Arc::new(metrics.team(name)), |team| Arc::clone(&team.metrics)),
         };

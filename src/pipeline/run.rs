@@ -9,6 +9,7 @@ use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::lookup::Collecting;
 use super::notice::{for_connection, for_place};
+use super::numbers::takes_numbers;
 use super::observe::Observer;
 use super::outgoing::{Visit, hidden_describe, inject_unnamed, put_visits, send_changed, visits};
 use super::relay::{Relay, RelayEnd};
@@ -141,7 +142,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         lease.card().used_by(self.card.id.0);
         self.unnamed_here = false;
+        self.numbers_taken = false;
         self.binding = Binding::Held(lease);
+        self.note_kept();
         Ok(())
     }
 
@@ -183,6 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             idle,
         );
         self.clean &= !idle && aftermath.only_reads(cacheable);
+        self.numbers_taken |= takes_numbers(&facts, !aftermath.stale.is_empty());
         self.path_unknown |= aftermath.moves_path;
         self.settings_unknown |= aftermath.moves_settings;
         if self.path_unknown {

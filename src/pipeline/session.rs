@@ -92,6 +92,8 @@ pub struct Session<S> {
     /// The transaction that is open has done nothing but read, and reads what is committed when each statement begins: it
     /// may be answered from memory.
     pub(super) clean: bool,
+    /// The session may have taken a number of a sequence at the connection that is held.
+    pub(super) numbers_taken: bool,
     /// Changes of settings that are not committed yet.
     pub(super) pending: Pending,
     /// What the client was told of parameters; an [`Observer`](super::observe::Observer) has it while a request runs.
@@ -166,6 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             pins: Pins::default(),
             begun: Begun::default(),
             clean: false,
+            numbers_taken: false,
             pending: Pending::default(),
             told,
             writes: Writes::default(),

@@ -56,6 +56,9 @@ pub(super) enum Step {
     ToSavepoint,
 }
 
+/// The word for why a session keeps its connection whose team shares none.
+pub(super) const SESSION_POOLING: &str = "session_pooling";
+
 /// The word for why a session is pinned.
 pub(super) fn pin_word(reason: PinReason) -> &'static str {
     match reason {

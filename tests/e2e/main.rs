@@ -24,6 +24,7 @@ mod faults;
 mod flights;
 mod invalidation;
 mod login;
+mod numbers;
 mod operations;
 mod pool;
 mod property;
