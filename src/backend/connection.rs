@@ -2,7 +2,7 @@
 
 mod own;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use super::servers::{Registered, ServerCard};
 use super::statements::{Digest, Statements};
 use super::transport::Transport;
 use crate::pool::Home;
-use crate::session::{Description, Settings};
+use crate::session::{Description, Settings, is_custom};
 use crate::wire::{self, MAX_FRAME, TransactionStatus};
 
 pub(super) use own::refusal;
@@ -27,6 +27,9 @@ const READ_AHEAD: usize = 64 * 1024;
 
 /// Frames that are looked into are held whole up to this size; a longer one passes through unread.
 const MAX_INSPECTED: usize = 1 << 20;
+
+/// Names of clients' own settings that are remembered of one connection.
+const MAX_CUSTOM: usize = 1_000;
 
 /// Evidence that a connection owes nothing, is in no transaction, and has no cancel request on its way to it.
 pub struct AtRest(());
@@ -70,6 +73,8 @@ pub struct Connection {
     status: TransactionStatus,
     /// What it was set to; `None` when that is not known.
     settings: Option<Settings>,
+    /// Settings of clients' own that exist here, which no statement takes away.
+    custom: BTreeSet<Arc<str>>,
     statements: Statements,
     /// The description of a shared statement of which the parameters have come.
     digest: Option<Digest>,
@@ -104,6 +109,7 @@ impl Connection {
             replies: Replies::default(),
             status: TransactionStatus::Idle,
             settings: Some(Settings::default()),
+            custom: BTreeSet::new(),
             statements: Statements::default(),
             digest: None,
             spoilt: false,
@@ -175,6 +181,25 @@ impl Connection {
     /// Notes what it is set to now; `None`: not known, so everything is set again before the next use.
     pub fn note_settings(&mut self, settings: Option<Settings>) {
         self.settings = settings;
+    }
+
+    /// Notes that a setting may exist from here on, where it is a client's own. With very many, nobody else gets the
+    /// connection.
+    pub fn note_defined(&mut self, name: &Arc<str>) {
+        if !is_custom(name) || self.custom.contains(name) {
+            return;
+        }
+        if self.custom.len() >= MAX_CUSTOM {
+            self.spoilt = true;
+        } else {
+            self.custom.insert(Arc::clone(name));
+        }
+    }
+
+    /// Whether a session with `settings` that is about to set `also` meets no setting that it has not set itself.
+    pub fn suits(&self, settings: &Settings, also: &[Arc<str>]) -> bool {
+        let mut custom = self.custom.iter();
+        custom.all(|name| settings.value(name).is_some() || also.contains(name))
     }
 
     /// The prepared statements that it has for all sessions.

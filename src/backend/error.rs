@@ -43,7 +43,7 @@ pub enum BackendError {
         code: String,
         /// Its message.
         message: String,
-        /// The whole ErrorResponse.
+        /// The whole `ErrorResponse`.
         frame: Bytes,
     },
     /// The command that prints the password has not succeeded yet.

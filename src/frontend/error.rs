@@ -164,9 +164,10 @@ impl LoginError {
 
     /// Appends what the client is told.
     pub(super) fn tell(&self, out: &mut BytesMut) {
-        match self {
-            Self::Refused { frame, .. } => wire::with_severity(frame, Severity::Fatal.as_str(), out),
-            _ => wire::error_response(self, out),
+        if let Self::Refused { frame, .. } = self {
+            wire::with_severity(frame, Severity::Fatal.as_str(), out);
+        } else {
+            wire::error_response(self, out);
         }
     }
 

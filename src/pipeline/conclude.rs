@@ -59,6 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let followed = self
             .follow_settings(&aftermath.steps, observer, in_transaction)
             .await;
+        self.note_defined(aftermath, observer);
         if followed.is_err() {
             self.pin_for(PinReason::Setting, None);
             if let Binding::Held(lease) = &mut self.binding {
@@ -150,7 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn start_over(&mut self) {
         self.pins = Pins::default();
         self.card.note_pinned(self.pinned_word());
-        self.settings = self.identity.startup.clone();
+        let before = std::mem::replace(&mut self.settings, self.identity.startup.clone());
+        self.settings.define_all_of(&before);
         self.reads_differently = self.identity.reads_differently;
         self.path_unknown = false;
         self.settings_changed();

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::facts::Facts;
 use super::observe::Observer;
 use super::session::{Binding, Session};
-use super::settle::Step;
+use super::settle::{Aftermath, Step, defined_by};
 use crate::session::{SettingValue, Settings};
-use crate::sql::SettingChange;
+use crate::sql::{SettingChange, StatementKind};
 use crate::wire::TransactionStatus;
 
 /// Changes in one transaction that are followed at most.
@@ -127,19 +128,51 @@ fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, con
             // the connection has the backend's own value then; a session's own is the one that it began with
             connection.reset(name);
             session.reset(name);
+            session.define(name);
             if let Some(value) = startup.value(name) {
                 session.set(name, value.clone());
             }
         }
         SettingChange::ResetAll => {
             *connection = Settings::default();
-            *session = startup.clone();
+            let before = std::mem::replace(session, startup.clone());
+            session.define_all_of(&before);
         }
         SettingChange::SetLocal { .. } | SettingChange::Show { .. } => {}
     }
 }
 
+/// Settings of the client's own that a request makes exist before it could look at one that does not.
+pub(super) fn defined_first(facts: &Facts) -> Vec<Arc<str>> {
+    if facts.unknown {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    for statement in facts.statements() {
+        match &statement.setting {
+            Some(change) => names.extend(defined_by(change).cloned()),
+            None if statement.kind == StatementKind::Transaction => {}
+            None => break,
+        }
+    }
+    names
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Notes which settings exist after a request that succeeded, whatever their values.
+    pub(super) fn note_defined(&mut self, aftermath: &Aftermath, observer: &Observer) {
+        if observer.error.is_some() || aftermath.defines.is_empty() {
+            return;
+        }
+        let before = self.settings.clone();
+        for name in &aftermath.defines {
+            self.settings.define(name);
+        }
+        if self.settings != before {
+            self.settings_changed();
+        }
+    }
+
     /// Takes over what a request did to settings.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
 use super::facts::{Facts, Form};
+use super::following::defined_first;
 use super::lookup::Collecting;
 use super::notice::{for_connection, for_place};
 use super::numbers::takes_numbers;
@@ -20,7 +21,7 @@ use super::settle::{Aftermath, take_over};
 use crate::backend::{BackendError, Connector};
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
-use crate::pool::Lease;
+use crate::pool::{CheckoutError, Lease};
 use crate::quota::{Permit, QueryTimeExceeded};
 use crate::session::{Ending, Request, StatementKey};
 use crate::telemetry::ErrorSource;
@@ -46,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         let limit = permit.time_limit();
         self.card.note_deadline(limit, story.began + story.queue_time);
-        let collecting = match self.bind().await {
+        let collecting = match self.bind(&defined_first(&facts)).await {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
             Err(Stopped::Refused(error)) => {
                 self.refuse_with(request, &error, story);
@@ -95,8 +96,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// A connection with the session's settings.
-    async fn bind(&mut self) -> Result<(), Stopped> {
+    /// A connection with the session's settings, and without those of others' own, but for `defines`, which the request
+    /// makes exist by itself.
+    async fn bind(&mut self, defines: &[Arc<str>]) -> Result<(), Stopped> {
         if let Binding::Held(lease) = &mut self.binding {
             // a connection that is kept was set by the session itself, but for what a RESET left to be set again; while the
             // session is pinned, what is not known of it is its own affair
@@ -110,7 +112,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         let backend = Arc::clone(&self.identity.team.backend);
         let patience = backend.checkout_timeout();
-        if let Some(lease) = backend.pool.checkout_idle(&self.identity.key) {
+        if let Some(lease) = backend
+            .pool
+            .checkout_idle(&self.identity.key, |idle| idle.suits(&self.settings, defines))
+        {
             backend.metrics.checkout(Duration::ZERO);
             return self.hold(lease).await;
         }
@@ -124,6 +129,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Ok(Ok(lease)) => lease,
             Ok(Err(error)) => return Err(Stopped::Refused(backend.no_connection(error).into())),
             Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
+        };
+        let lease = if lease.suits(&self.settings, defines) {
+            lease
+        } else {
+            let renewed = Self::attend(&mut self.client, &self.card, lease.renew(&self.identity.key)).await;
+            let error = |error| backend.no_connection(CheckoutError::Connect(error)).into();
+            renewed
+                .map_err(Stopped::Interrupted)?
+                .map_err(|why| Stopped::Refused(error(why)))?
         };
         backend.metrics.checkout(asked.elapsed());
         if lease.fresh() {
@@ -214,6 +228,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &mut self.binding else {
             return Err(Over::Client);
         };
+        for name in &aftermath.defines {
+            lease.note_defined(name);
+        }
+        if aftermath.defines_any {
+            lease.spoil();
+        }
         // whoever cancels from here on reaches the backend; who did before is heard now
         self.card.note_running(Arc::clone(lease.cancel_target()));
         let stopped = match (self.card.signals.timed_out(), self.card.signals.cancelled()) {

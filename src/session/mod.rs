@@ -8,7 +8,7 @@ mod statements;
 
 pub use pins::Pins;
 pub use request::{Collected, Collector, Ending, FrameSpan, MAX_HELD, Request};
-pub use settings::{SettingValue, Settings};
+pub use settings::{SettingValue, Settings, is_custom};
 pub use startup::{StartupError, StartupRequest};
 pub use statements::{
     Description, LocalPortal, Portal, Prepared, SharedStatements, StatementKey, Statements,

@@ -232,7 +232,7 @@ mod tests {
         with_severity(frame, "FATAL", &mut out);
         assert_eq!(
             out,
-            &b"beforeE\0\0\0\x28SFATAL\0VFATAL\0C57014\0Mcancelled\0\0"[..]
+            &b"beforeE\0\0\0\x25SFATAL\0VFATAL\0C57014\0Mcancelled\0\0"[..]
         );
     }
 }

@@ -26,6 +26,7 @@ mod invalidation;
 mod login;
 mod numbers;
 mod operations;
+mod own_settings;
 mod pool;
 mod property;
 mod quota;
