@@ -19,7 +19,7 @@ use super::secrets::Secrets;
 use super::servers::Servers;
 use super::transport::{TcpOptions, Transport};
 use crate::auth::{BackendLogin, LoginStep};
-use crate::config::Address;
+use crate::config::{Address, Pooling};
 use crate::pool::{Connect, Failure};
 use crate::types::{BackendName, DatabaseName, TeamName};
 use crate::wire;
@@ -41,6 +41,8 @@ pub struct ServerKey {
     pub user: Arc<str>,
     /// For which team.
     pub team: TeamName,
+    /// Whether its sessions share it; those that did leave what `DISCARD ALL` takes away.
+    pub pooling: Pooling,
 }
 
 impl Hash for ServerKey {

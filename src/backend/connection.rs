@@ -2,7 +2,7 @@
 
 mod own;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use super::servers::{Registered, ServerCard};
 use super::statements::Statements;
 use super::transport::Transport;
 use crate::pool::Home;
-use crate::session::{Description, Settings};
+use crate::session::{Description, Settings, is_custom};
 use crate::wire::{self, MAX_FRAME, TransactionStatus};
 
 pub(super) use own::refusal;
@@ -27,6 +27,9 @@ const READ_AHEAD: usize = 64 * 1024;
 
 /// Frames that are looked into are held whole up to this size; a longer one passes through unread.
 const MAX_INSPECTED: usize = 1 << 20;
+
+/// Names of clients' own settings that are remembered of one connection.
+const MAX_CUSTOM: usize = 1_000;
 
 /// Evidence that a connection owes nothing, is in no transaction, and has no cancel request on its way to it.
 pub struct AtRest(());
@@ -72,9 +75,13 @@ pub struct Connection {
     status: TransactionStatus,
     /// What it was set to; `None` when that is not known.
     settings: Option<Settings>,
+    /// Settings of clients' own that exist here, which no statement takes away.
+    custom: BTreeSet<Arc<str>>,
     statements: Statements,
     /// The description of a shared statement of which the parameters have come.
     parameters_digest: Option<u128>,
+    /// It has something that nobody will take away: it is not to be used by anybody else.
+    spoilt: bool,
     /// Names of statements that its session has left there and the gateway has to take away.
     leftovers: Vec<Box<[u8]>>,
     parameters: BTreeMap<String, String>,
@@ -106,8 +113,10 @@ impl Connection {
             replies: Replies::default(),
             status: TransactionStatus::Idle,
             settings: Some(Settings::default()),
+            custom: BTreeSet::new(),
             statements: Statements::default(),
             parameters_digest: None,
+            spoilt: false,
             leftovers: Vec::new(),
             parameters: login.parameters,
             search_path: "".into(),
@@ -159,6 +168,7 @@ impl Connection {
             && self.received.is_empty()
             && self.to_send.is_empty()
             && self.passing.is_none()
+            && !self.spoilt
             && self.leftovers.is_empty()
             && self.cancel.gate.clean();
         rests.then_some(AtRest(()))
@@ -179,6 +189,25 @@ impl Connection {
         self.settings = settings;
     }
 
+    /// Notes that a setting may exist from here on, where it is a client's own. With very many, nobody else gets the
+    /// connection.
+    pub fn note_defined(&mut self, name: &Arc<str>) {
+        if !is_custom(name) || self.custom.contains(name) {
+            return;
+        }
+        if self.custom.len() >= MAX_CUSTOM {
+            self.spoilt = true;
+        } else {
+            self.custom.insert(Arc::clone(name));
+        }
+    }
+
+    /// Whether a session with `settings` that is about to set `also` meets no setting that it has not set itself.
+    pub fn suits(&self, settings: &Settings, also: &[Arc<str>]) -> bool {
+        let mut custom = self.custom.iter();
+        custom.all(|name| settings.value(name).is_some() || also.contains(name))
+    }
+
     /// The prepared statements that it has for all sessions.
     pub fn statements(&self) -> &Statements {
         &self.statements
@@ -187,6 +216,11 @@ impl Connection {
     /// See [`Self::statements`].
     pub fn statements_mut(&mut self) -> &mut Statements {
         &mut self.statements
+    }
+
+    /// Nobody else is to use it: when it is free, it is closed.
+    pub fn spoil(&mut self) {
+        self.spoilt = true;
     }
 
     /// A statement may be left under a name that a client chose. Until it is taken away, nobody else is to use the

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::command_password::CommandError;
 use super::replies::Unexpected;
 use crate::auth::BackendLoginError;
@@ -41,6 +43,8 @@ pub enum BackendError {
         code: String,
         /// Its message.
         message: String,
+        /// The whole `ErrorResponse`.
+        frame: Bytes,
     },
     /// The command that prints the password has not succeeded yet.
     #[error("the gateway has no password for the backend")]

@@ -33,7 +33,7 @@ pub use password::Password;
 pub use secrets::{LoginPassword, PasswordCommand, Pem};
 pub use sections::{
     Backend, BackendKind, Cache, CacheWhat, Config, Control, Http, Listen, ListenTls, Log, LogFormat,
-    LogLevel, Login, Quota, ReadAfterWrite, TcpKeepalive, Team, TlsMode, User, UserCertificate,
+    LogLevel, Login, Pooling, Quota, ReadAfterWrite, TcpKeepalive, Team, TlsMode, User, UserCertificate,
 };
 
 use toml::de::DeTable;

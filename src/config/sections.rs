@@ -348,6 +348,20 @@ section! {
         /// narrows it further.
         pub allow: Option<Networks> => absent("from everywhere", "[\"10.0.0.0/8\", \"::1\"]"), reload(NEW_LOGINS),
             elsewhere(&["hba", "allowed_networks", "cidr"]);
+        /// How long its sessions keep a connection to the backend.
+        pub pooling: Pooling => default("transaction"), reload(NEW_LOGINS), elsewhere(&["pool_mode"]);
+    }
+}
+
+choice! {
+    /// How long a session keeps a connection to its backend.
+    pub enum Pooling {
+        /// For a query or a transaction, unless the session uses what cannot be shared.
+        Transaction = "transaction",
+        /// From its first query that the backend answers to its end: for clients that rely on `currval`, `lastval`, or
+        /// other things that PostgreSQL keeps per session and no statement shows. Then give the team as many connections
+        /// as it has sessions at once.
+        Session = "session",
     }
 }
 

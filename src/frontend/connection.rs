@@ -166,12 +166,19 @@ impl Frontend {
             database: name,
             user: team.login.role(&request.user),
             team: team.name.clone(),
+            pooling: team.pooling,
         };
         let greeting = self.greeting(&key, &team, &request.settings).await?;
         let reads_differently = greeting
             .parameters
             .iter()
             .any(|(name, value)| changes_reading(name, value));
+        // the greeting is for all names of applications
+        let name = request.settings.value("application_name").cloned();
+        let mut startup = request.settings.as_reported(&greeting.parameters);
+        if let Some(name) = name {
+            startup.set("application_name", name);
+        }
         let identity = Identity {
             user: UserName::new(request.user.as_str()),
             team,
@@ -179,7 +186,7 @@ impl Frontend {
             key,
             default_search_path: Arc::clone(&greeting.search_path),
             greeting: Arc::clone(&greeting),
-            startup: request.settings.clone(),
+            startup,
             reads_differently,
         };
         wire::authentication_ok(&mut door.outbox);
@@ -212,7 +219,12 @@ impl Frontend {
         let patience = backend.checkout_timeout();
         let checkout = backend.pool.checkout(key, patience).await;
         let mut lease = checkout.map_err(|error| refused_login(backend.no_connection(error), &team.login))?;
-        lease.restore(&settings).await.map_err(refused_setting)?;
+        // what a value means may depend on the one before: here it stands for the first of a session
+        let restored = async {
+            lease.restore(&Settings::default()).await?;
+            lease.restore(&settings).await
+        };
+        restored.await.map_err(refused_setting)?;
         let greeting = Arc::new(Greeting {
             parameters: lease.parameters().clone(),
             search_path: Arc::clone(lease.default_search_path()),
@@ -299,7 +311,7 @@ impl Frontend {
             return;
         }
         door.outbox.clear();
-        wire::error_response(error, &mut door.outbox);
+        error.tell(&mut door.outbox);
         // the last words; a client that does not read them does not get them
         drop(tokio::time::timeout(Duration::from_secs(1), door.flush()).await);
     }
@@ -328,12 +340,13 @@ impl Frontend {
 /// What the backend says to a user who logs in there as itself is for that user; what it says to the gateway's own login
 /// is not, beyond that it is not to be had.
 fn refused_login(error: NoConnection, login: &TeamLogin) -> LoginError {
-    if let (Some(BackendError::Refused { code, message }), TeamLogin::AsUser) = (error.cause(), login)
+    if let (Some(BackendError::Refused { code, message, frame }), TeamLogin::AsUser) = (error.cause(), login)
         && let Some(code) = SqlState::of_login(code)
     {
         return LoginError::Refused {
             code,
             message: message.clone(),
+            frame: frame.clone(),
         };
     }
     ServeError::from(error).into()
@@ -341,12 +354,13 @@ fn refused_login(error: NoConnection, login: &TeamLogin) -> LoginError {
 
 /// A setting of the start-up packet that the backend does not take is refused in the backend's own words.
 fn refused_setting(error: BackendError) -> LoginError {
-    if let BackendError::Refused { code, message } = &error
+    if let BackendError::Refused { code, message, frame } = &error
         && let Some(code) = SqlState::of_setting(code)
     {
         return LoginError::Refused {
             code,
             message: message.clone(),
+            frame: frame.clone(),
         };
     }
     ServeError::Unavailable(error).into()

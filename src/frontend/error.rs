@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+
 use super::attempts::Barred;
 use super::places::Full;
 use crate::auth::AuthError;
 use crate::error::{ClientError, Severity, SqlState};
 use crate::session::StartupError;
 use crate::telemetry::LoginOutcome;
-use crate::wire::WireError;
+use crate::wire::{self, WireError};
 
 /// Why a client does not get in.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +48,13 @@ pub(super) enum LoginError {
     NoTeam(String),
     #[error("permission denied for database \"tollgate\"")]
     NotAdmin,
-    /// By the backend, in its own words.
+    /// By the backend, in its own words, which are in `frame`.
     #[error("{message}")]
-    Refused { code: SqlState, message: String },
+    Refused {
+        code: SqlState,
+        message: String,
+        frame: Bytes,
+    },
     #[error(transparent)]
     Backend(#[from] crate::pipeline::ServeError),
     /// The client is gone; there is nobody to tell.
@@ -153,6 +159,15 @@ impl LoginError {
                 user: user.to_owned(),
                 wait,
             },
+        }
+    }
+
+    /// Appends what the client is told.
+    pub(super) fn tell(&self, out: &mut BytesMut) {
+        if let Self::Refused { frame, .. } = self {
+            wire::with_severity(frame, Severity::Fatal.as_str(), out);
+        } else {
+            wire::error_response(self, out);
         }
     }
 

@@ -285,6 +285,7 @@ fn probe(
         user,
         // counted in no pool, so for no team
         team: TeamName::new(""),
+        pooling: config::Pooling::Transaction,
     };
     Some(Probe::new(Connector::new(route, Arc::default()), key))
 }

@@ -39,8 +39,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if doubtful.is_empty() || !lease.replies().drained() {
             return Ok(Vec::new());
         }
-        // a SET would end the series' own transaction, and is refused in one that has failed
-        let resettable = settled && lease.status() != TransactionStatus::Failed;
+        // a SET would end the series' own transaction, and in an open one take the place of a SET LOCAL
+        let resettable = settled && lease.status() == TransactionStatus::Idle;
         let mut out = std::mem::take(lease.outgoing());
         let mut renaming = Renaming {
             backend: lease,
@@ -52,12 +52,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             let theirs = &known.prepared.settings;
             let elsewhere = resettable && !theirs.reads_like(&self.settings);
             if elsewhere {
-                renaming.run(&theirs.restore_sql(Some(&self.settings)), &mut out);
+                // a client's own may have a value for this transaction, and do not matter here
+                let (theirs, own) = (theirs.without_custom(), self.settings.without_custom());
+                renaming.run(&theirs.restore_sql(Some(&own)), &mut out);
                 self.unnamed_here = false;
             }
             renaming.compare(known, &mut out);
             if elsewhere {
-                renaming.run(&self.settings.restore_sql(Some(theirs)), &mut out);
+                let (theirs, own) = (theirs.without_custom(), self.settings.without_custom());
+                renaming.run(&own.restore_sql(Some(&theirs)), &mut out);
             }
         }
         wire::flush_frame(&mut out);

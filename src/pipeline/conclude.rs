@@ -7,17 +7,17 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::facts::Form;
-use super::gateway::Greeting;
 use super::observe::Observer;
 use super::outgoing::Visit;
 use super::rename::Naming;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
-use super::settle::{Aftermath, Step, pin_word, take_over};
+use super::settle::{Aftermath, SESSION_POOLING, pin_word, take_over};
 use crate::cache::{Completion, NotStored, WriteGuard};
+use crate::config::Pooling;
 use crate::policy::{Catalog, Invalidation};
-use crate::session::{Pins, SettingValue, Settings};
-use crate::sql::{PinReason, SessionUse, SettingChange};
+use crate::session::{Pins, Settings};
+use crate::sql::{PinReason, SessionUse};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{QuotaRefused, RequestEnd, SessionPinned};
 use crate::wire::TransactionStatus;
@@ -68,8 +68,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let followed = self
             .follow_settings(&aftermath.steps, observer, in_transaction)
             .await;
+        self.note_defined(aftermath, observer);
         if followed.is_err() {
             self.pin_for(PinReason::Setting, None);
+            if let Binding::Held(lease) = &mut self.binding {
+                lease.note_settings(None);
+            }
         }
         if !in_transaction && !self.pins.any() {
             self.path_unknown = false;
@@ -125,7 +129,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &self.binding else {
             return;
         };
-        let free = !self.pins.any() && lease.replies().settled() && lease.status() == TransactionStatus::Idle;
+        let free = !self.pins.any()
+            && self.identity.team.pooling == Pooling::Transaction
+            && lease.replies().settled()
+            && lease.status() == TransactionStatus::Idle;
         if !free {
             return;
         }
@@ -144,42 +151,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// Parameters whose values are to be told to the client instead of the backend's: a RESET goes back to what the session
-    /// began with, which the backend does not know of before the next request.
-    pub(super) fn told_parameters(&self, aftermath: &Aftermath) -> Option<Greeting> {
-        let resets = aftermath.steps.iter().any(|step| {
-            matches!(
-                step,
-                Step::Change(
-                    SettingChange::Reset { .. }
-                        | SettingChange::ResetAll
-                        | SettingChange::Set { value: None, .. }
-                )
-            )
-        });
-        if !resets {
-            return None;
-        }
-        let Greeting {
-            parameters,
-            search_path,
-            reads_committed,
-        } = &*self.identity.greeting;
-        let mut parameters = parameters.clone();
-        let name = match self.identity.startup.value("application_name") {
-            Some(SettingValue::Plain(name) | SettingValue::Sql(name)) => name.to_string(),
-            None => String::new(),
-        };
-        parameters.insert("application_name".to_owned(), name);
-        Some(Greeting {
-            parameters,
-            search_path: Arc::clone(search_path),
-            reads_committed: *reads_committed,
-        })
-    }
-
     /// What the backend reported on the way.
     fn note_parameters(&mut self, observer: &mut Observer) {
+        self.told = std::mem::take(&mut observer.told);
         for (name, value) in observer.parameters.drain(..) {
             if changes_reading(&name, &value) {
                 self.reads_differently = true;
@@ -194,8 +168,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The backend's session is as new after `DISCARD ALL`, and so is this one.
     fn start_over(&mut self) {
         self.pins = Pins::default();
-        self.card.note_pinned(None);
-        self.settings = self.identity.startup.clone();
+        self.card.note_pinned(self.pinned_word());
+        let before = std::mem::replace(&mut self.settings, self.identity.startup.clone());
+        self.settings.define_all_of(&before);
         self.reads_differently = self.identity.reads_differently;
         self.path_unknown = false;
         self.settings_changed();
@@ -234,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
         }
         if self.pins.reason() != before {
-            self.card.note_pinned(self.pins.reason().map(pin_word));
+            self.card.note_pinned(self.pinned_word());
             if let Binding::Held(lease) = &mut self.binding
                 && !self.pins.any()
             {
@@ -259,6 +234,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             } else {
                 self.statements.note_closed(visit.name().as_bytes());
             }
+        }
+    }
+
+    /// Why the session keeps its connection, if it does.
+    fn pinned_word(&self) -> Option<&'static str> {
+        let whole = self.identity.team.pooling == Pooling::Session;
+        self.pins
+            .reason()
+            .map(pin_word)
+            .or(whole.then_some(SESSION_POOLING))
+    }
+
+    /// Tells that the session keeps the connection that it has just got, where its team's sessions do.
+    pub(super) fn note_kept(&mut self) {
+        if self.identity.team.pooling == Pooling::Session {
+            self.card.note_pinned(self.pinned_word());
+            SessionPinned {
+                session: self.card.id,
+                reason: SESSION_POOLING,
+            }
+            .emit(&self.gateway.metrics);
         }
     }
 

@@ -63,6 +63,9 @@ pub enum ServeError {
     /// A prepared statement has other columns or parameters than the client was told.
     #[error("cached plan must not change result type")]
     PlanChanged,
+    /// What a sequence gave last, asked on a connection where another session may have taken it.
+    #[error("currval and lastval are not supported on connections that sessions share")]
+    NumberOfSequence,
     /// The session has prepared as many statements as it may.
     #[error("too many prepared statements in one session")]
     TooManyStatements,
@@ -87,7 +90,9 @@ impl ClientError for ServeError {
             Self::Idle(IdleTooLong::Session) => SqlState::IDLE_SESSION_TIMEOUT,
             Self::Idle(IdleTooLong::Transaction) => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
             Self::FailedTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
-            Self::NotAlone(_) | Self::Unsupported(_) | Self::PlanChanged => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::NotAlone(_) | Self::Unsupported(_) | Self::NumberOfSequence | Self::PlanChanged => {
+                SqlState::FEATURE_NOT_SUPPORTED
+            }
             Self::Value { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Self::Setting(_) => SqlState::UNDEFINED_OBJECT,
             Self::UndefinedStatement(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
@@ -117,6 +122,7 @@ impl ClientError for ServeError {
             | Self::Setting(_)
             | Self::UndefinedStatement(_)
             | Self::PlanChanged
+            | Self::NumberOfSequence
             | Self::TooManyStatements
             | Self::UndefinedPortal(_)
             | Self::Internal(_) => Severity::Error,
@@ -125,6 +131,11 @@ impl ClientError for ServeError {
 
     fn detail(&self) -> Option<String> {
         match self {
+            Self::NumberOfSequence => Some(
+                "The number may have been taken by another session: this one has not kept its connection since it took \
+                 one."
+                    .to_owned(),
+            ),
             Self::Quota(error) => error.detail(),
             Self::Time(error) => error.detail(),
             Self::NoConnection(error) => error.detail(),
@@ -148,6 +159,11 @@ impl ClientError for ServeError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::NumberOfSequence => Some(
+                "Use INSERT … RETURNING, ask in the same transaction, or let the administrator set \"pooling\" of the team \
+                 to \"session\"."
+                    .to_owned(),
+            ),
             Self::Quota(error) => error.hint(),
             Self::Time(error) => error.hint(),
             Self::Unavailable(error) | Self::Lost(error) => error.hint(),

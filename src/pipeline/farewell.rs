@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::session::{Binding, Session};
-use super::settle::pin_word;
+use super::settle::{SESSION_POOLING, pin_word};
 use crate::backend::{Remains, Reset};
+use crate::config::Pooling;
 use crate::wire::TransactionStatus;
 
 /// How long the backend has to answer a query whose client is gone, after it was asked to stop.
@@ -26,10 +27,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(mut lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
             return;
         };
+        let whole = self.identity.team.pooling == Pooling::Session;
         let remains = self
             .pins
             .reasons()
-            .map(|reason| Remains::of_pin(pin_word(reason)))
+            .map(pin_word)
+            .chain(whole.then_some(SESSION_POOLING))
+            .map(Remains::of_pin)
             .fold(Remains::default(), Remains::and);
         let reset = Reset::of(self.identity.team.backend.kind, remains);
         let clean = async {

@@ -3,19 +3,24 @@
 //!
 //! Source: <https://www.postgresql.org/docs/current/sql-set.html>.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::facts::Facts;
 use super::observe::Observer;
 use super::session::{Binding, Session};
-use super::settle::Step;
+use super::settle::{Aftermath, Step, defined_by};
 use crate::session::{SettingValue, Settings};
-use crate::sql::SettingChange;
+use crate::sql::{SettingChange, StatementKind};
 use crate::wire::TransactionStatus;
 
 /// Changes in one transaction that are followed at most.
 const MAX_PENDING: usize = 1_000;
+
+/// Settings whose new value depends on the one before, unless it is given in full.
+const RELATIVE: [&str; 1] = ["datestyle"];
 
 /// Changes of settings that are not committed yet.
 #[derive(Debug, Default)]
@@ -85,6 +90,24 @@ impl Pending {
     }
 }
 
+/// What is set after `changes`, and not reset again by one of them.
+fn set_by(changes: &[SettingChange]) -> BTreeSet<Arc<str>> {
+    let mut names = BTreeSet::new();
+    for change in changes {
+        match change {
+            SettingChange::Set { name, value: Some(_) } | SettingChange::SetConfig { name, .. } => {
+                names.insert(Arc::clone(name));
+            }
+            SettingChange::Set { name, value: None } | SettingChange::Reset { name } => {
+                names.remove(name);
+            }
+            SettingChange::ResetAll => names.clear(),
+            SettingChange::SetLocal { .. } | SettingChange::Show { .. } => {}
+        }
+    }
+    names
+}
+
 /// Changes the settings of a session, which began with `startup`, and those of its connection.
 fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, connection: &mut Settings) {
     match change {
@@ -105,19 +128,51 @@ fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, con
             // the connection has the backend's own value then; a session's own is the one that it began with
             connection.reset(name);
             session.reset(name);
+            session.define(name);
             if let Some(value) = startup.value(name) {
                 session.set(name, value.clone());
             }
         }
         SettingChange::ResetAll => {
             *connection = Settings::default();
-            *session = startup.clone();
+            let before = std::mem::replace(session, startup.clone());
+            session.define_all_of(&before);
         }
         SettingChange::SetLocal { .. } | SettingChange::Show { .. } => {}
     }
 }
 
+/// Settings of the client's own that a request makes exist before it could look at one that does not.
+pub(super) fn defined_first(facts: &Facts) -> Vec<Arc<str>> {
+    if facts.unknown {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    for statement in facts.statements() {
+        match &statement.setting {
+            Some(change) => names.extend(defined_by(change).cloned()),
+            None if statement.kind == StatementKind::Transaction => {}
+            None => break,
+        }
+    }
+    names
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Notes which settings exist after a request that succeeded, whatever their values.
+    pub(super) fn note_defined(&mut self, aftermath: &Aftermath, observer: &Observer) {
+        if observer.error.is_some() || aftermath.defines.is_empty() {
+            return;
+        }
+        let before = self.settings.clone();
+        for name in &aftermath.defines {
+            self.settings.define(name);
+        }
+        if self.settings != before {
+            self.settings_changed();
+        }
+    }
+
     /// Takes over what a request did to settings.
     ///
     /// # Errors
@@ -142,6 +197,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             for change in &committed {
                 let connection = connection.as_mut().unwrap_or(&mut unknown);
                 apply(change, &self.identity.startup, &mut self.settings, connection);
+            }
+            for name in set_by(&committed) {
+                if in_transaction {
+                    // what was reported last may be the value of the transaction that is open
+                    if RELATIVE.contains(&&*name) {
+                        return Err(Lost);
+                    }
+                } else if let Binding::Held(lease) = &self.binding {
+                    for settings in [&mut self.settings, connection.as_mut().unwrap_or(&mut unknown)] {
+                        settings.take_reported(&name, lease.parameters());
+                    }
+                }
             }
             if let Binding::Held(lease) = &mut self.binding {
                 lease.note_settings(connection);

@@ -18,6 +18,7 @@ mod local;
 mod lookup;
 mod no_connection;
 mod notice;
+mod numbers;
 mod observe;
 mod outgoing;
 mod own;
@@ -33,6 +34,7 @@ mod serve;
 mod session;
 mod sessions;
 mod settle;
+mod told;
 mod transaction;
 mod writes;
 

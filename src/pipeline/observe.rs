@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::error::ServeError;
-use super::gateway::Greeting;
 use super::rename::Naming;
 use super::sessions::SessionCard;
+use super::told::Told;
 use crate::backend::{Asked, Fate, Piece};
 use crate::cache::Fill;
 use crate::quota::QueryTimeExceeded;
@@ -150,8 +150,8 @@ pub(super) struct Observer {
     pub(super) ends: Vec<bool>,
     /// `DISCARD ALL` succeeded: the backend's session is as new.
     pub(super) discarded: bool,
-    /// Parameters that the client is told as they were at its greeting.
-    pub(super) told: Option<Greeting>,
+    /// What the client was told of parameters, lent by its session.
+    pub(super) told: Told,
     /// ParameterStatus that came, name and value.
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
@@ -241,6 +241,7 @@ impl Observer {
                 return self.see_error(bytes, card);
             }
             b'S' => return self.see_parameter(bytes),
+            b'Z' if piece.fate == Fate::Relay => return self.see_ready(bytes),
             // a notice is not kept, so an answer that came with one is not either
             b's' | b'I' | b'H' | b'N' => self.partial = true,
             b'G' => {
@@ -258,20 +259,19 @@ impl Observer {
         };
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let (name, value) = (text(name), text(value));
-        let told = self
-            .told
-            .as_ref()
-            .and_then(|greeting| greeting.parameters.get(&name));
-        let seen = match told {
-            Some(told) if *told != value => {
-                let mut frame = BytesMut::new();
-                wire::parameter_status_frame(&name, told, &mut frame);
-                Seen::Replace(frame.freeze())
-            }
-            Some(_) | None => Seen::Relay,
-        };
+        let frame = self.told.report(&name, &value, self.error.is_some());
         self.parameters.push((name, value));
-        seen
+        Seen::Replace(frame)
+    }
+
+    /// What the client has to hear before it is told that the server is ready.
+    fn see_ready(&mut self, bytes: &[u8]) -> Seen {
+        let mut frames = self.told.ready(self.error.is_some());
+        if frames.is_empty() {
+            return Seen::Relay;
+        }
+        frames.extend_from_slice(bytes);
+        Seen::Replace(frames.freeze())
     }
 
     fn see_completion(&mut self, piece: &Piece, bytes: &[u8]) {

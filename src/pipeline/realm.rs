@@ -17,7 +17,7 @@ use crate::backend::catalog::{
     WatchSettings,
 };
 use crate::cache::{CacheLimits, Tags};
-use crate::config::{self, Address, Config, Password};
+use crate::config::{self, Address, Config, Password, Pooling};
 use crate::quota::{Quota, QuotaLimits};
 use crate::telemetry::TeamMetrics;
 use crate::types::{BackendName, DatabaseName, TeamName, UserName};
@@ -102,6 +102,8 @@ pub struct Team {
     pub backend: Arc<Backend>,
     /// Whom they log in as there.
     pub login: TeamLogin,
+    /// How long its sessions keep a connection.
+    pub pooling: Pooling,
     /// What it may use.
     pub quota: Arc<Quota>,
     /// After how long a query that waits is told so; zero never.
@@ -234,6 +236,7 @@ pub(super) fn build(config: Config, old: Option<&Realm>, common: &Common<'_>) ->
                 || Arc::new(Quota::new(name.clone(), quota_limits(&settings.quota), now)),
                 |team| Arc::clone(&team.quota),
             ),
+            pooling: settings.pooling,
             queue_notice: settings.queue_notice,
             metrics: known.map_or_else(
                 || Arc::new(common.metrics.team(name)),

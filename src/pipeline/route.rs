@@ -115,7 +115,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let backend = Arc::clone(&self.identity.team.backend);
         let asked = Instant::now();
         for reader in backend.endpoints.fitting(freshness, asked) {
-            let lease = if let Some(lease) = reader.pool.checkout_idle(&self.identity.key) {
+            let idle = reader
+                .pool
+                .checkout_idle(&self.identity.key, |idle| idle.suits(&self.settings, &[]));
+            let lease = if let Some(lease) = idle {
                 lease
             } else {
                 self.card.note_waiting();
@@ -139,6 +142,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                     Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
                 }
             };
+            // settings of somebody's own are left there; the primary's connections are opened anew for that
+            if !lease.suits(&self.settings, &[]) {
+                continue;
+            }
             let fresh = lease.fresh();
             match self.hold(lease).await {
                 Ok(()) => {

@@ -7,8 +7,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
 use super::facts::{Facts, Form};
+use super::following::defined_first;
 use super::lookup::Collecting;
 use super::notice::{for_connection, for_place};
+use super::numbers::takes_numbers;
 use super::observe::Observer;
 use super::outgoing::{Visit, hidden_describe, inject_unnamed, put_visits, send_changed, visits};
 use super::relay::{Relay, RelayEnd};
@@ -20,7 +22,7 @@ use super::settle::{Aftermath, take_over};
 use crate::backend::{BackendError, Connector};
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
-use crate::pool::Lease;
+use crate::pool::{CheckoutError, Lease};
 use crate::quota::{Permit, QueryTimeExceeded};
 use crate::session::{Ending, Request, StatementKey};
 use crate::telemetry::ErrorSource;
@@ -47,7 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let limit = permit.time_limit();
         self.card.note_deadline(limit, story.began + story.queue_time);
         let wants = self.wants(&facts, collecting.is_some());
-        let collecting = match self.bind(wants).await {
+        let collecting = match self.bind(wants, &defined_first(&facts)).await {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
             Err(Stopped::Refused(error)) => {
                 self.refuse_with(request, &error, story);
@@ -96,13 +98,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// A connection with the session's settings.
-    async fn bind(&mut self, wants: Wants) -> Result<(), Stopped> {
+    /// A connection with the session's settings, and without those of others' own, but for `defines`, which the request
+    /// makes exist by itself.
+    async fn bind(&mut self, wants: Wants, defines: &[Arc<str>]) -> Result<(), Stopped> {
         if let Binding::Held(lease) = &mut self.binding {
-            // a connection that is kept was set by the session itself, but for what a RESET left to be set again
-            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && !self.pins.any() {
+            // a connection that is kept was set by the session itself, but for what a RESET left to be set again; while the
+            // session is pinned, what is not known of it is its own affair
+            let followed = lease.settings().is_some() || !self.pins.any();
+            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && followed {
                 let restored = lease.restore(&self.settings).await;
-                self.unnamed_here = false;
+                self.unnamed_here &= self.pins.any();
                 return restored.map_err(|error| Stopped::Refused(self.drop_lease(error)));
             }
             return Ok(());
@@ -114,7 +119,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         let backend = Arc::clone(&self.identity.team.backend);
         let patience = backend.checkout_timeout();
-        if let Some(lease) = backend.pool.checkout_idle(&self.identity.key) {
+        if let Some(lease) = backend
+            .pool
+            .checkout_idle(&self.identity.key, |idle| idle.suits(&self.settings, defines))
+        {
             backend.metrics.checkout(Duration::ZERO);
             return self.hold(lease).await;
         }
@@ -128,6 +136,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Ok(Ok(lease)) => lease,
             Ok(Err(error)) => return Err(Stopped::Refused(backend.no_connection(error).into())),
             Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
+        };
+        let lease = if lease.suits(&self.settings, defines) {
+            lease
+        } else {
+            let renewed = Self::attend(&mut self.client, &self.card, lease.renew(&self.identity.key)).await;
+            let error = |error| backend.no_connection(CheckoutError::Connect(error)).into();
+            renewed
+                .map_err(Stopped::Interrupted)?
+                .map_err(|why| Stopped::Refused(error(why)))?
         };
         backend.metrics.checkout(asked.elapsed());
         if lease.fresh() {
@@ -146,7 +163,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         lease.card().used_by(self.card.id.0);
         self.unnamed_here = false;
+        self.numbers_taken = false;
         self.binding = Binding::Held(lease);
+        self.note_kept();
         Ok(())
     }
 
@@ -188,6 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             idle,
         );
         self.clean &= !idle && aftermath.only_reads(cacheable);
+        self.numbers_taken |= takes_numbers(&facts, !aftermath.stale.is_empty());
         self.path_unknown |= aftermath.moves_path;
         self.settings_unknown |= aftermath.moves_settings;
         if self.path_unknown {
@@ -214,11 +234,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             observer.fill = Some(collecting.fill);
             collecting.catalog
         });
-        observer.told = self.told_parameters(&aftermath);
         observer.time_exceeded = limit.map(|limit| self.time_exceeded(limit));
         let Binding::Held(lease) = &mut self.binding else {
             return Err(Over::Client);
         };
+        for name in &aftermath.defines {
+            lease.note_defined(name);
+        }
+        if aftermath.defines_any {
+            lease.spoil();
+        }
         // whoever cancels from here on reaches the backend; who did before is heard now
         self.card.note_running(Arc::clone(lease.cancel_target()));
         let stopped = match (self.card.signals.timed_out(), self.card.signals.cancelled()) {
@@ -235,6 +260,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.release(Instant::now()).await;
             return served;
         }
+        self.told.foresee(&aftermath);
+        observer.told = std::mem::take(&mut self.told);
         let began = Instant::now();
         let mut end = self.carry_begin(&mut observer).await.map(|()| Vec::new());
         let refused = observer.error.is_some();

@@ -105,6 +105,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.refuse_with(request, &ServeError::TooManyStatements, &mut story);
             return Ok(());
         }
+        if self.asks_for_a_strangers_number(&facts) {
+            return self.refuse_number(request, &mut story);
+        }
         match self.look_up(request, &facts, &mut story).await {
             Ok(Way::Memory(entry, verdict)) => {
                 story.verdict = verdict;

@@ -19,6 +19,7 @@ use super::realm::{Database, Team};
 use super::rename::Naming;
 use super::route::Wrote;
 use super::sessions::SessionCard;
+use super::told::Told;
 use super::transaction::Begun;
 use super::writes::Writes;
 use crate::backend::{BackendError, Connector, ServerKey};
@@ -92,8 +93,12 @@ pub struct Session<S> {
     /// The transaction that is open has done nothing but read, and reads what is committed when each statement begins: it
     /// may be answered from memory.
     pub(super) clean: bool,
+    /// The session may have taken a number of a sequence at the connection that is held.
+    pub(super) numbers_taken: bool,
     /// Changes of settings that are not committed yet.
     pub(super) pending: Pending,
+    /// What the client was told of parameters; an [`Observer`](super::observe::Observer) has it while a request runs.
+    pub(super) told: Told,
     pub(super) writes: Writes,
     /// When it wrote last.
     pub(super) wrote: Wrote,
@@ -155,6 +160,7 @@ pub(super) enum Interrupted {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// A session that has just been greeted.
     pub fn new(gateway: Arc<Gateway>, client: Client<S>, card: Arc<SessionCard>, identity: Identity) -> Self {
+        let told = Told::new(identity.startup.clone(), Arc::clone(&identity.greeting));
         let mut session = Self {
             settings: identity.startup.clone(),
             reads_differently: identity.reads_differently,
@@ -167,7 +173,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             pins: Pins::default(),
             begun: Begun::default(),
             clean: false,
+            numbers_taken: false,
             pending: Pending::default(),
+            told,
             writes: Writes::default(),
             wrote: Wrote::default(),
             unanswered: None,
@@ -295,6 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             begun,
             card,
             reads_differently,
+            told: known,
             ..
         } = self;
         // the server's last words and the end of the connection may come one after the other
@@ -338,7 +347,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                             && let Ok((name, value)) = wire::parameter_status(lease.bytes(&piece))
                         {
                             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                            *reads_differently |= changes_reading(&text(name), &text(value));
+                            let (name, value) = (text(name), text(value));
+                            *reads_differently |= changes_reading(&name, &value);
+                            known.hears(&name, &value);
+                            lease.note_parameter(name, value);
                         }
                     }
                     client.outbox().extend_from_slice(lease.window());

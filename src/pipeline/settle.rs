@@ -9,7 +9,7 @@ use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
 use crate::policy::{Invalidation, invalidation};
-use crate::session::Statements;
+use crate::session::{Statements, is_custom};
 use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
 
 /// What a request will leave behind.
@@ -41,6 +41,10 @@ pub(super) struct Aftermath {
     pub(super) queries: bool,
     /// The definitions it was judged by.
     pub(super) generation: Option<u64>,
+    /// Settings that exist afterwards, if they did not before.
+    pub(super) defines: Vec<Arc<str>>,
+    /// Settings of any name may exist afterwards.
+    pub(super) defines_any: bool,
     /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
     pub(super) changes_defaults: bool,
 }
@@ -55,6 +59,9 @@ pub(super) enum Step {
     /// What was done since a savepoint is undone.
     ToSavepoint,
 }
+
+/// The word for why a session keeps its connection whose team shares none.
+pub(super) const SESSION_POOLING: &str = "session_pooling";
 
 /// The word for why a session is pinned.
 pub(super) fn pin_word(reason: PinReason) -> &'static str {
@@ -158,6 +165,7 @@ impl Aftermath {
 
     fn note_session(&mut self, statement: &Statement) {
         if let Some(reason) = statement.pin {
+            self.defines_any |= reason == PinReason::Setting && statement.mentions("set_config");
             self.pins.push((reason, statement.session.clone()));
             let unknown = match reason {
                 PinReason::Role | PinReason::Setting | PinReason::Procedure | PinReason::Unparsed => true,
@@ -188,6 +196,7 @@ impl Aftermath {
             | None => {}
         }
         let Some(change) = &statement.setting else { return };
+        self.defines.extend(defined_by(change).cloned());
         let path = match change {
             SettingChange::Show { .. } => return,
             SettingChange::Set { name, .. }
@@ -201,6 +210,17 @@ impl Aftermath {
         if !matches!(change, SettingChange::SetLocal { .. }) {
             self.steps.push(Step::Change(change.clone()));
         }
+    }
+}
+
+/// The setting that exists after a change, if it did not before.
+pub(super) fn defined_by(change: &SettingChange) -> Option<&Arc<str>> {
+    match change {
+        SettingChange::Set { name, .. }
+        | SettingChange::SetConfig { name, .. }
+        | SettingChange::SetLocal { name }
+        | SettingChange::Reset { name } => Some(name).filter(|name| is_custom(name)),
+        SettingChange::ResetAll | SettingChange::Show { .. } => None,
     }
 }
 

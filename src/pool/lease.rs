@@ -118,6 +118,23 @@ impl<C: Connect> Lease<C> {
         }
     }
 
+    /// Closes the connection and opens another one in its place.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: its place is free again.
+    pub async fn renew(self, key: &C::Key) -> Result<Self, Arc<C::Error>> {
+        let Self {
+            connection, place, ..
+        } = self;
+        drop(connection);
+        place.open(key).await
+    }
+
     /// Whether it was opened for this loan.
     pub fn fresh(&self) -> bool {
         self.rested.is_none()

@@ -215,10 +215,10 @@ impl<C: Connect> Pool<C> {
         &self.shared.connector
     }
 
-    /// A connection for `key` that is idle, if there is one that nobody waits for and that was used lately. Does not
-    /// wait.
-    pub fn checkout_idle(&self, key: &C::Key) -> Option<Lease<C>> {
-        let mut lease = self.shared.state().take_idle_of(key)?;
+    /// A connection for `key` that is idle and `suits`, if there is one that nobody waits for and that was used lately. Does
+    /// not wait.
+    pub fn checkout_idle(&self, key: &C::Key, suits: impl Fn(&C::Connection) -> bool) -> Option<Lease<C>> {
+        let mut lease = self.shared.state().take_idle_of(key, suits)?;
         lease.is_quiet().then_some(lease)
     }
 

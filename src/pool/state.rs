@@ -81,12 +81,13 @@ struct Shelf<C: Connect> {
 impl<C: Connect> Shelf<C> {
     /// The connection used last of those at `home`, else the one used last of all. Only so many are looked at: a
     /// connection that has to move costs less than a long search.
-    fn pick(&self, home: Home) -> Option<usize> {
+    fn pick(&self, home: Home, suits: impl Fn(&C::Connection) -> bool) -> Option<usize> {
         const LOOKED_AT: usize = 64;
         let newest = self.idle.len().saturating_sub(LOOKED_AT);
-        let near = self.idle.iter().skip(newest).rposition(|idle| idle.home == home);
-        near.map(|place| newest + place)
-            .or_else(|| self.idle.len().checked_sub(1))
+        let looked_at = || self.idle.iter().skip(newest);
+        let near = looked_at().rposition(|idle| idle.home == home && suits(&idle.connection));
+        let any = || looked_at().rposition(|idle| suits(&idle.connection));
+        near.or_else(any).map(|place| newest + place)
     }
 }
 
@@ -134,7 +135,11 @@ impl<C: Connect> State<C> {
     }
 
     /// An idle connection for `key`, unless somebody waits, or it should be asked first whether it still answers.
-    pub(super) fn take_idle_of(&mut self, key: &C::Key) -> Option<Lease<C>> {
+    pub(super) fn take_idle_of(
+        &mut self,
+        key: &C::Key,
+        suits: impl Fn(&C::Connection) -> bool,
+    ) -> Option<Lease<C>> {
         if self.paused || !self.lines.nobody() {
             return None;
         }
@@ -142,7 +147,7 @@ impl<C: Connect> State<C> {
         let sure = self.gate.is_sound();
         let limit = self.limits.check_after_idle;
         let shelf = self.shelves.get_mut(number.0)?;
-        let picked = shelf.pick(Home::here())?;
+        let picked = shelf.pick(Home::here(), suits)?;
         let rested = now();
         shelf.asked = rested;
         let since = shelf.idle.get(picked)?.since;
@@ -194,7 +199,7 @@ impl<C: Connect> State<C> {
 
     fn take_from(&mut self, number: ShelfNumber) -> Option<Lease<C>> {
         let shelf = self.shelf(number)?;
-        let picked = shelf.pick(Home::here())?;
+        let picked = shelf.pick(Home::here(), |_| true)?;
         Some(Lease::from_idle(shelf.idle.remove(picked)))
     }
 

@@ -408,14 +408,14 @@ async fn a_connection_that_was_idle_is_asked_and_the_next_one_lent() {
         lease.give_back(Rested, now());
     }
     tokio::time::advance(Duration::from_secs(29)).await;
-    let lease = pool.checkout_idle(&"a").unwrap();
+    let lease = pool.checkout_idle(&"a", |_| true).unwrap();
     assert_eq!(*lease, 101, "used lately, so not asked");
     lease.give_back(Rested, now());
     tokio::time::advance(Duration::from_secs(2)).await;
     // 101 is young enough, the others are not
-    drop(pool.checkout_idle(&"a").unwrap());
+    drop(pool.checkout_idle(&"a", |_| true).unwrap());
     assert!(
-        pool.checkout_idle(&"a").is_none(),
+        pool.checkout_idle(&"a", |_| true).is_none(),
         "100 has to be asked, which takes time"
     );
     pool.connector().opened.store(200, Ordering::Relaxed);
@@ -438,7 +438,10 @@ async fn a_backend_that_does_not_answer_is_left_alone_and_found_again() {
     assert_eq!(asked(), 2);
     lease.give_back(Rested, now());
     patient.await.unwrap().give_back(Rested, now());
-    assert!(pool.checkout_idle(&"a").is_none(), "in doubt: it has to be asked");
+    assert!(
+        pool.checkout_idle(&"a", |_| true).is_none(),
+        "in doubt: it has to be asked"
+    );
     for failures in 2..=3 {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(
@@ -464,7 +467,7 @@ async fn a_backend_that_does_not_answer_is_left_alone_and_found_again() {
     swept.openings.pop().unwrap().run().await.unwrap();
     assert_eq!(pool.sweep(now()).closed, 1);
     assert_eq!((pool.circuit().is_open(), counts(&pool, "b")), (false, (0, 1, 0)));
-    assert!(pool.checkout_idle(&"b").is_some());
+    assert!(pool.checkout_idle(&"b", |_| true).is_some());
 }
 
 #[tokio::test(start_paused = true)]

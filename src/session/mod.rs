@@ -10,6 +10,6 @@ mod statements;
 pub use description::{Columns, Description};
 pub use pins::Pins;
 pub use request::{Collected, Collector, Ending, FrameSpan, MAX_HELD, Request};
-pub use settings::{SettingValue, Settings};
+pub use settings::{SettingValue, Settings, is_custom};
 pub use startup::{StartupError, StartupRequest};
 pub use statements::{LocalPortal, Named, Portal, Prepared, SharedStatements, StatementKey, Statements};

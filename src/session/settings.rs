@@ -4,7 +4,7 @@
 //! what is too much is reset. Sources: <https://www.postgresql.org/docs/current/sql-set.html>,
 //! <https://docs.aws.amazon.com/redshift/latest/dg/r_SET.html>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A value in the form that it came in, since the two mean different things for settings that are lists.
@@ -46,6 +46,15 @@ const WITHOUT_EFFECT_ON_RESULTS: [&str; 14] = [
     "wlm_query_slot_count",
 ];
 
+/// What a setting is set to that has its default.
+const DEFAULT: &str = "DEFAULT";
+
+/// Whether a setting is a client's own, or an extension's: setting it makes it exist, to the end of the server's session.
+/// The gateway's own never come to a server.
+pub fn is_custom(name: &str) -> bool {
+    name.contains('.') && !name.starts_with("tollgate.")
+}
+
 impl Settings {
     /// Sets `name`.
     pub fn set(&mut self, name: &str, value: SettingValue) {
@@ -59,9 +68,62 @@ impl Settings {
         }
     }
 
+    /// These settings with the values that the server reported, by their names in any case, where it did: what a value
+    /// that was given means may depend on the one before, as `SET DateStyle = 'SQL'` leaves the order of day and month.
+    #[must_use]
+    pub fn as_reported(&self, reported: &BTreeMap<String, String>) -> Self {
+        let mut settings = self.clone();
+        for name in self.0.keys() {
+            settings.take_reported(name, reported);
+        }
+        settings
+    }
+
+    /// The same for the setting `name` alone.
+    pub fn take_reported(&mut self, name: &str, reported: &BTreeMap<String, String>) {
+        let value = reported
+            .iter()
+            .find(|(reported, _)| reported.eq_ignore_ascii_case(name));
+        if let Some((_, value)) = value {
+            self.set(name, SettingValue::Plain(value.as_str().into()));
+        }
+    }
+
+    /// Notes that `name`, a setting of the client's own, exists: it has its default, an empty text, unless it was set.
+    pub fn define(&mut self, name: &str) {
+        if is_custom(name) && !self.0.contains_key(name) {
+            self.set(name, SettingValue::Sql(DEFAULT.into()));
+        }
+    }
+
+    /// Notes that every setting of the client's own in `other` exists.
+    pub fn define_all_of(&mut self, other: &Self) {
+        for name in other.0.keys() {
+            self.define(name);
+        }
+    }
+
+    /// For a connection that has these settings: takes over what `wanted` says of settings of clients' own that have their
+    /// default in either, and that `defined` says exist there.
+    pub fn agree_on_defaults(&mut self, wanted: &Self, defined: &BTreeSet<Arc<str>>) {
+        let default = SettingValue::Sql(DEFAULT.into());
+        for name in defined {
+            match (self.0.get(name), wanted.0.get(name)) {
+                (Some(value), None) if *value == default => self.reset(name),
+                (None, Some(value)) if *value == default => self.define(name),
+                _ => {}
+            }
+        }
+    }
+
     /// The value of `name`, if it was set.
     pub fn value(&self, name: &str) -> Option<&SettingValue> {
         self.0.get(name)
+    }
+
+    /// The names of what was set.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
     }
 
     /// Whether nothing is set.
@@ -110,12 +172,22 @@ impl Settings {
         self.encode(|name| !WITHOUT_EFFECT_ON_RESULTS.contains(&name), out);
     }
 
+    /// These settings without clients' own.
+    #[must_use]
+    pub fn without_custom(&self) -> Self {
+        let mut settings = self.clone();
+        for name in self.0.keys().filter(|name| is_custom(name)) {
+            settings.reset(name);
+        }
+        settings
+    }
+
     /// Whether text means the same with `other`, but for where names are looked for: a statement is looked through again
-    /// when the search path has changed.
+    /// when the search path has changed. A client's own settings are for functions to read, not for the parser.
     pub fn reads_like(&self, other: &Self) -> bool {
         let wanted = |(name, _): &(&Arc<str>, &SettingValue)| {
             let name: &str = name;
-            name != "search_path" && !WITHOUT_EFFECT_ON_RESULTS.contains(&name)
+            name != "search_path" && !is_custom(name) && !WITHOUT_EFFECT_ON_RESULTS.contains(&name)
         };
         Arc::ptr_eq(&self.0, &other.0) || self.0.iter().filter(wanted).eq(other.0.iter().filter(wanted))
     }
@@ -193,6 +265,42 @@ mod tests {
             ),
         ] {
             assert_eq!(to.restore_sql(from.as_ref()), sql);
+        }
+    }
+
+    #[test]
+    fn a_reported_value_takes_the_place_of_what_was_given() {
+        let reported = BTreeMap::from([("DateStyle".to_owned(), "SQL, MDY".to_owned())]);
+        let given = settings(&[("datestyle", "'SQL'"), ("work_mem", "'5MB'")]);
+        assert_eq!(
+            given.as_reported(&reported),
+            settings(&[("datestyle", "=SQL, MDY"), ("work_mem", "'5MB'")])
+        );
+    }
+
+    #[test]
+    fn a_setting_of_the_clients_own_exists_once_it_was_set() {
+        let mut session = settings(&[("app.user", "'1'"), ("work_mem", "'5MB'")]);
+        for name in ["app.user", "app.tenant", "timezone", "tollgate.cache"] {
+            session.define(name);
+        }
+        let wanted = settings(&[
+            ("app.tenant", "DEFAULT"),
+            ("app.user", "'1'"),
+            ("work_mem", "'5MB'"),
+        ]);
+        assert_eq!(session, wanted);
+        // it exists on the connection already, or is not asked for: nothing is to be sent
+        let defined = BTreeSet::from(["app.tenant".into(), "app.user".into()]);
+        for (from, to, left) in [
+            (&[][..], &[("app.tenant", "DEFAULT")][..], ""),
+            (&[("app.tenant", "DEFAULT")], &[], ""),
+            (&[("app.user", "'1'")], &[], "RESET app.user;"),
+            (&[], &[("app.new", "DEFAULT")], "SET app.new TO DEFAULT;"),
+        ] {
+            let (mut from, to) = (settings(from), settings(to));
+            from.agree_on_defaults(&to, &defined);
+            assert_eq!(to.restore_sql(Some(&from)), left);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a server sends: the few messages that decide something are read, the rest is relayed as it is.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame::{Body, WireError};
 use super::startup::CancelKey;
@@ -137,6 +137,27 @@ pub fn with_message(frame: &[u8], message: &[u8]) -> Bytes {
     changed.freeze()
 }
 
+/// Appends an `ErrorResponse` with all fields of `frame`, as they are, but for its severity.
+pub fn with_severity(frame: &[u8], severity: &str, out: &mut BytesMut) {
+    let mut body = Body::of(frame, "ErrorResponse");
+    let start = out.len();
+    out.put_slice(b"E\0\0\0\0");
+    while let Ok(kind) = body.u8()
+        && kind != 0
+        && let Ok(value) = body.text()
+    {
+        let severity = matches!(kind, b'S' | b'V').then_some(severity.as_bytes());
+        out.put_u8(kind);
+        out.put_slice(severity.unwrap_or(value));
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+    let len = u32::try_from(out.len() - start - 1).unwrap_or(u32::MAX);
+    if let Some(place) = out.get_mut(start + 1..start + 5) {
+        place.copy_from_slice(&len.to_be_bytes());
+    }
+}
+
 /// A `RowDescription` with the format codes that `formats` (two bytes each, as in a `Bind`) asks for: none is text for
 /// all columns, one is for all, else one each.
 ///
@@ -234,5 +255,11 @@ mod tests {
             }
         );
         assert_eq!(ErrorFields::of(b"E\0\0\0\0SERR").severity, b"");
+        let mut out = BytesMut::from(&b"before"[..]);
+        with_severity(frame, "FATAL", &mut out);
+        assert_eq!(
+            out,
+            &b"beforeE\0\0\0\x25SFATAL\0VFATAL\0C57014\0Mcancelled\0\0"[..]
+        );
     }
 }

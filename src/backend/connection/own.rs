@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
 use super::Connection;
@@ -21,11 +22,15 @@ impl Connection {
     ///
     /// The server refuses a value, or the connection is lost. The connection is then not to be used again.
     pub async fn restore(&mut self, settings: &Settings) -> Result<(), BackendError> {
+        if let Some(known) = &mut self.settings {
+            known.agree_on_defaults(settings, &self.custom);
+        }
         if self.settings.as_ref() == Some(settings) {
             return Ok(());
         }
         let sql = settings.restore_sql(self.settings.as_ref());
         self.settings = None;
+        self.note_all_defined(settings);
         if !sql.is_empty() {
             self.run_own(&sql).await?;
         }
@@ -39,9 +44,16 @@ impl Connection {
     ///
     /// The server refuses a value, or the connection is lost.
     pub async fn set_within(&mut self, settings: &Settings) -> Result<(), BackendError> {
+        self.note_all_defined(settings);
         self.run_own(&settings.restore_sql(Some(&Settings::default())))
             .await
             .map(drop)
+    }
+
+    fn note_all_defined(&mut self, settings: &Settings) {
+        for name in settings.names() {
+            self.note_defined(name);
+        }
     }
 
     /// Learns what the login has by itself: its search path, and how far its transactions see.
@@ -171,5 +183,6 @@ pub(in crate::backend) fn refusal(frame: &[u8]) -> BackendError {
     BackendError::Refused {
         code: String::from_utf8_lossy(fields.code).into_owned(),
         message: String::from_utf8_lossy(fields.message).into_owned(),
+        frame: Bytes::copy_from_slice(frame),
     }
 }

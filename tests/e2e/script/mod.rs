@@ -157,9 +157,14 @@ impl Script {
 
     /// The value of the line `# name: value` at the beginning.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
+        self.settings(name).next()
+    }
+
+    /// The values of all such lines.
+    pub(crate) fn settings(&self, name: &str) -> impl Iterator<Item = &str> {
         self.head
             .lines()
-            .find_map(|line| line.strip_prefix("# ")?.strip_prefix(name)?.strip_prefix(": "))
+            .filter_map(move |line| line.strip_prefix("# ")?.strip_prefix(name)?.strip_prefix(": "))
     }
 
     /// Whether more than one client takes part.

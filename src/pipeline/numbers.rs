@@ -1,0 +1,121 @@
+//! `currval` and `lastval`, which tell what the session took of a sequence last: the server's session, not the client's.
+//!
+//! On a connection that is shared they would tell what another client took. So they are refused unless the session has
+//! kept its connection since it took a number itself, in the same transaction or because it is pinned. Sources:
+//! <https://www.postgresql.org/docs/current/functions-sequence.html>, `lastval` in PostgreSQL's `sequence.c`.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::error::ServeError;
+use super::facts::Facts;
+use super::serve::{Served, Story};
+use super::session::{Binding, Over, Session};
+use crate::config::Pooling;
+use crate::session::Request;
+use crate::sql::{Statement, StatementKind};
+use crate::wire::TransactionStatus;
+
+/// Functions that tell what was taken last.
+const ASKING: [&str; 2] = ["currval", "lastval"];
+
+/// Functions that take a number, or set the one that was taken last.
+const TAKING: [&str; 2] = ["nextval", "setval"];
+
+/// Whether the statement asks what the session took last.
+fn asks(statement: &Statement) -> bool {
+    // of statements that are not parsed only the words are known
+    let parsed = matches!(
+        statement.kind,
+        StatementKind::Read | StatementKind::Write | StatementKind::Copy
+    );
+    ASKING.iter().any(|name| {
+        if parsed {
+            statement
+                .functions
+                .iter()
+                .any(|function| *function.name == **name)
+        } else {
+            statement.mentions(name)
+        }
+    })
+}
+
+/// Whether the statement may take a number, by a column's default if not by itself.
+fn takes(statement: &Statement) -> bool {
+    match statement.kind {
+        StatementKind::Read => TAKING.iter().any(|name| statement.mentions(name)),
+        StatementKind::Transaction | StatementKind::Setting => false,
+        StatementKind::Write
+        | StatementKind::Copy
+        | StatementKind::Ddl
+        | StatementKind::Session
+        | StatementKind::Utility
+        | StatementKind::Unparsed => true,
+    }
+}
+
+/// Whether a request may take a number; `stale`: it may write.
+pub(super) fn takes_numbers(facts: &Facts, stale: bool) -> bool {
+    stale || facts.unknown || facts.statements().any(|statement| takes(statement))
+}
+
+/// Whether one of `statements`, which run in this order, asks for a number that none took before it.
+fn asks_for_a_strangers<'a>(taken: bool, statements: impl Iterator<Item = &'a Statement>) -> bool {
+    let mut taken = taken;
+    for statement in statements {
+        taken |= takes(statement);
+        if asks(statement) && !taken {
+            return true;
+        }
+    }
+    false
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Whether the request asks for a number that another session may have taken.
+    pub(super) fn asks_for_a_strangers_number(&self, facts: &Facts) -> bool {
+        let taken = self.numbers_taken && matches!(self.binding, Binding::Held(_));
+        self.identity.team.pooling == Pooling::Transaction
+            && asks_for_a_strangers(taken, facts.statements().map(|statement| &**statement))
+    }
+
+    /// Tells that it is refused.
+    pub(super) fn refuse_number(&mut self, request: &Request, story: &mut Story) -> Served {
+        let unsettled = matches!(&self.binding, Binding::Held(lease) if !lease.replies().settled());
+        self.refuse_with(request, &ServeError::NumberOfSequence, story);
+        if !unsettled {
+            return Ok(());
+        }
+        // the server knows of the series and waits for its end: it undoes it with its connection
+        let alone = self.status() == TransactionStatus::Idle;
+        self.lose_writes(None);
+        self.binding = Binding::Free;
+        if alone { Ok(()) } else { Err(Over::Told) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Backslash, analyze};
+
+    #[test]
+    fn only_a_number_of_ones_own_is_told() {
+        for (text, taken, refused) in [
+            ("SELECT lastval()", false, true),
+            ("SELECT lastval()", true, false),
+            ("SELECT pg_catalog.CURRVAL('s')", false, true),
+            ("SELECT nextval('s'), currval('s')", false, false),
+            ("INSERT INTO a VALUES (1); SELECT lastval()", false, false),
+            ("SELECT 1; SELECT lastval()", false, true),
+            ("BEGIN; SET a.b = 1; SELECT lastval()", false, true),
+            ("PREPARE p AS SELECT 1", false, false),
+            ("SELECT lastval FROM measures", false, false),
+            ("SELECT 'lastval()'", false, false),
+        ] {
+            let located = analyze(text.as_bytes(), Backslash::Literal);
+            let statements = located.iter().map(|located| &*located.statement);
+            assert_eq!(asks_for_a_strangers(taken, statements), refused, "{text}");
+        }
+    }
+}

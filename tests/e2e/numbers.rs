@@ -1,0 +1,86 @@
+//! What a session took of a sequence: its own, or an error that says what to do.
+
+use crate::relay::narrow;
+use crate::stage::Stage;
+use crate::support::gateway::{BEN, Setup};
+use crate::support::wait::becomes;
+
+const TABLE: &str = "CREATE TABLE counted (id serial, what text)";
+
+#[test]
+fn a_number_of_another_session_is_never_told() {
+    let stage = Stage::with(TABLE, &narrow());
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    ana.run("INSERT INTO counted (what) VALUES ('ana')");
+    for sql in ["SELECT lastval()", "SELECT currval('counted_id_seq')"] {
+        for wire in [&mut ben, &mut ana] {
+            let refused = wire.query(sql);
+            assert_eq!(refused.sqlstate(), "0A000", "{sql}");
+            let error = refused.error().expect("an error");
+            assert!(error.field('H').contains("RETURNING"), "{error:?}");
+        }
+    }
+    // a transaction that has only read, also one that the server has not heard of
+    for first in ["", "SELECT 1;"] {
+        ben.run("BEGIN");
+        if !first.is_empty() {
+            ben.run(first);
+        }
+        assert_eq!(ben.query("SELECT lastval()").sqlstate(), "0A000");
+        ben.run("ROLLBACK");
+    }
+    // one's own, in one go and in a transaction
+    let own = |reply: &str| reply.to_owned();
+    assert_eq!(
+        ana.query("INSERT INTO counted (what) VALUES ('ana'); SELECT lastval()")
+            .value(),
+        own("2")
+    );
+    ben.run("BEGIN");
+    ben.run("INSERT INTO counted (what) VALUES ('ben')");
+    assert_eq!(ben.query("SELECT currval('counted_id_seq')").value(), own("3"));
+    ben.run("COMMIT");
+    assert_eq!(ben.query("SELECT lastval()").sqlstate(), "0A000");
+}
+
+#[test]
+fn a_team_without_sharing_keeps_its_connections_and_leaves_nothing() {
+    let setup = Setup::new().connections(2).team("pooling = \"session\"");
+    let stage = Stage::with(TABLE, &setup);
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    let pid = |wire: &mut crate::support::wire::Wire| wire.value("SELECT pg_backend_pid()");
+    let (first, other) = (pid(&mut ana), pid(&mut ben));
+    assert_ne!(first, other);
+    for wire in [&mut ana, &mut ben] {
+        wire.run("INSERT INTO counted (what) VALUES ('x')");
+    }
+    for (wire, number) in [(&mut ana, "1"), (&mut ben, "2")] {
+        assert_eq!(wire.query("SELECT lastval()").value(), number);
+    }
+    assert_eq!(pid(&mut ana), first);
+    let pinned = stage
+        .gateway
+        .console()
+        .query("SHOW CLIENTS")
+        .rows()
+        .iter()
+        .filter(|row| row.iter().flatten().any(|field| field == "session_pooling"))
+        .count();
+    assert_eq!(pinned, 2);
+    // answers from memory as ever
+    let count = "SELECT count(*) FROM counted";
+    assert_eq!(ana.query(count).value(), "2");
+    assert_eq!(ben.query(count).value(), "2");
+    assert_eq!(ben.last().0, "hit");
+    ana.run("SET TimeZone = 'Asia/Tokyo'; CREATE TEMP TABLE t ()");
+    drop(ana);
+    // the next gets the connection as new
+    let mut next = stage.ana();
+    becomes(&first, || pid(&mut next));
+    assert_eq!(next.query("SELECT lastval()").sqlstate(), "55000");
+    assert_eq!(next.query("SELECT * FROM t").sqlstate(), "42P01");
+    assert_eq!(
+        next.query("SHOW TimeZone").value(),
+        ben.query("SHOW TimeZone").value()
+    );
+}
