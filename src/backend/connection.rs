@@ -276,6 +276,9 @@ impl Connection {
             fate,
         });
         self.scanned += len;
+        if header.tag == b'A' {
+            self.rename_notifier(start);
+        }
         let described = self.note_statement(awaited, header.tag, whole, start, len);
         Ok(Some(Piece {
             tag: header.tag,
@@ -286,6 +289,17 @@ impl Connection {
             fate,
             described,
         }))
+    }
+
+    /// A client knows sessions by their numbers, not the processes that serve them: the notification at `start` says whose
+    /// process it was.
+    fn rename_notifier(&mut self, start: usize) {
+        let place = self.received.get_mut(start + 5..start + 9);
+        if let Some(Ok(place)) = place.map(<&mut [u8; 4]>::try_from)
+            && let Some(number) = self.registered.number_for(u32::from_be_bytes(*place))
+        {
+            *place = number.to_be_bytes();
+        }
     }
 
     /// What a frame means for the shared statement that it is about.

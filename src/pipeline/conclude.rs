@@ -241,6 +241,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn pin_for(&mut self, reason: PinReason, session: Option<&SessionUse>) {
         let first = !self.pins.any();
         self.pins.add(reason, session);
+        if reason == PinReason::BackendPid
+            && let Binding::Held(lease) = &mut self.binding
+        {
+            // whoever knows its number may end it, at whatever time
+            lease.spoil();
+        }
         if first {
             let reason = pin_word(reason);
             self.card.note_pinned(Some(reason));

@@ -196,15 +196,15 @@ fn usable(
 }
 
 /// What is bound: the text, and what is filled in.
-struct Bound<'b> {
-    text: &'b [u8],
-    parameters: Vec<KeyParameter<'b>>,
-    formats: Vec<i16>,
+pub(super) struct Bound<'b> {
+    pub(super) text: &'b [u8],
+    pub(super) parameters: Vec<KeyParameter<'b>>,
+    pub(super) formats: Vec<i16>,
 }
 
 /// Text and parameters of the request's single statement; `None` where a parameter names a moment, or what the client
 /// sent is not sound (the backend will say so).
-fn bound<'b>(
+pub(super) fn bound<'b>(
     request: &Request,
     bytes: &'b [u8],
     facts: &'b Facts,

@@ -19,6 +19,7 @@ mod notice;
 mod observe;
 mod outgoing;
 mod own;
+mod processes;
 mod realm;
 mod relay;
 mod rename;

@@ -387,6 +387,11 @@ impl Sessions {
         right.then_some(card)
     }
 
+    /// The session that its client knows by `number`.
+    pub fn numbered(&self, number: u32) -> Option<Arc<SessionCard>> {
+        self.cards().get(&number).cloned()
+    }
+
     /// Every session, oldest first.
     pub fn list(&self) -> Vec<Arc<SessionCard>> {
         let mut cards: Vec<_> = self.cards().values().cloned().collect();

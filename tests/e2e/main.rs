@@ -26,6 +26,7 @@ mod invalidation;
 mod login;
 mod operations;
 mod pool;
+mod processes;
 mod property;
 mod quota;
 mod relay;
