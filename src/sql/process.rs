@@ -114,12 +114,12 @@ fn cancel(cursor: &mut Cursor<'_>) -> Option<ProcessCall> {
 fn target(cursor: &mut Cursor<'_>) -> Option<ProcessTarget> {
     let token = *cursor.next()?;
     let text = std::str::from_utf8(token.bytes(cursor.text)).unwrap_or_default();
-    let found = match token.kind {
-        TokenKind::Number | TokenKind::Text => {
-            ProcessTarget::Number(text.trim_matches('\'').trim().parse().unwrap_or(0))
-        }
-        TokenKind::Parameter if text == "$1" => ProcessTarget::Parameter,
-        _ => return None,
+    let found = if matches!(token.kind, TokenKind::Number | TokenKind::Text) {
+        ProcessTarget::Number(text.trim_matches('\'').trim().parse().unwrap_or(0))
+    } else if token.kind == TokenKind::Parameter && text == "$1" {
+        ProcessTarget::Parameter
+    } else {
+        return None;
     };
     if cursor.take_mark("::") && !cursor.take_any(&["int", "integer", "int4"]) {
         return None;

@@ -164,7 +164,7 @@ fn a_session_is_cancelled_and_ended_by_its_number() {
 
     // nobody has the number any more: it is the server that says so
     let reply = other.run(&format!("SELECT pg_terminate_backend({own})"));
-    assert_eq!((reply.tags().as_str(), reply.value()), ("NTDCZ", "f".to_owned()));
+    assert_eq!((reply.tags().as_str(), reply.value()), ("TNDCZ", "f".to_owned()));
     // a prepared statement goes to whom its parameter means
     let process = stage.superuser().value("SELECT pg_backend_pid()");
     for parameter in [&own, &process] {
