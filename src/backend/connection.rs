@@ -14,7 +14,7 @@ use super::cancel::CancelTarget;
 use super::error::BackendError;
 use super::replies::{Asked, Asker, Fate, Replies, at_rest};
 use super::servers::{Registered, ServerCard};
-use super::statements::{Digest, Statements};
+use super::statements::Statements;
 use super::transport::Transport;
 use crate::pool::Home;
 use crate::session::{Description, Settings};
@@ -48,6 +48,8 @@ pub struct Piece {
     pub fate: Fate,
     /// It ends the description of a shared statement.
     pub described: Option<Description>,
+    /// What it answers; `None` for what comes at any time, and in the rest of a long frame.
+    pub answers: Option<Asked>,
 }
 
 /// The rest of a frame that is longer than what was received of it.
@@ -72,9 +74,11 @@ pub struct Connection {
     settings: Option<Settings>,
     statements: Statements,
     /// The description of a shared statement of which the parameters have come.
-    digest: Option<Digest>,
-    /// It has something that nobody will take away: it is not to be used by anybody else.
-    spoilt: bool,
+    parameters_digest: Option<u128>,
+    /// Names of statements that its session has left there and the gateway has to take away.
+    leftovers: Vec<Box<[u8]>>,
+    /// Somebody knows its process id, who may end it at whatever time: it is not to be used by anybody else.
+    known: bool,
     parameters: BTreeMap<String, String>,
     search_path: Arc<str>,
     reads_committed: bool,
@@ -105,8 +109,9 @@ impl Connection {
             status: TransactionStatus::Idle,
             settings: Some(Settings::default()),
             statements: Statements::default(),
-            digest: None,
-            spoilt: false,
+            parameters_digest: None,
+            leftovers: Vec::new(),
+            known: false,
             parameters: login.parameters,
             search_path: "".into(),
             reads_committed: false,
@@ -157,7 +162,8 @@ impl Connection {
             && self.received.is_empty()
             && self.to_send.is_empty()
             && self.passing.is_none()
-            && !self.spoilt
+            && self.leftovers.is_empty()
+            && !self.known
             && self.cancel.gate.clean();
         rests.then_some(AtRest(()))
     }
@@ -187,9 +193,23 @@ impl Connection {
         &mut self.statements
     }
 
-    /// Nobody else is to use it: when it is free, it is closed.
-    pub fn spoil(&mut self) {
-        self.spoilt = true;
+    /// A statement may be left under a name that a client chose. Until it is taken away, nobody else is to use the
+    /// connection.
+    pub fn leave_behind(&mut self, name: &[u8]) {
+        self.leftovers.push(name.into());
+    }
+
+    /// Asks for what was left behind to be taken away; outside of a series.
+    pub fn clear_leftovers(&mut self) {
+        for name in std::mem::take(&mut self.leftovers) {
+            wire::close_statement_frame(&name, &mut self.to_send);
+            self.replies.sent(Asked::Close, Asker::Gateway);
+        }
+    }
+
+    /// A client knows its process id. Nobody else is to use it: when it is free, it is closed.
+    pub fn note_known(&mut self) {
+        self.known = true;
     }
 
     /// Notes that a message was sent, or will be with the next bytes.
@@ -251,6 +271,7 @@ impl Connection {
                 whole: false,
                 fate,
                 described: None,
+                answers: None,
             }));
         }
         let Some(header) = wire::header(waiting, MAX_FRAME)? else {
@@ -288,6 +309,7 @@ impl Connection {
             whole,
             fate,
             described,
+            answers: awaited,
         }))
     }
 
@@ -318,14 +340,14 @@ impl Connection {
             }
             (Some(Asked::DescribeStatement(Some(number))), b't' | b'T' | b'n') => {
                 let frame = self.received.get(start..start + len).unwrap_or_default();
-                let digest = self.digest.take();
+                let parameters = self.parameters_digest.take();
                 if tag == b't' {
-                    self.digest = whole.then(|| Digest::begin(frame));
+                    self.parameters_digest = whole.then(|| Description::parameters(frame));
                     return None;
                 }
-                let description = match digest {
-                    Some(digest) if whole => digest.end(frame),
-                    Some(_) | None => Description::TOO_LONG,
+                let description = match parameters {
+                    Some(parameters) if whole => Description::of(parameters, frame),
+                    Some(_) | None => Description::UNSEEN,
                 };
                 self.statements.describe(number, description);
                 Some(description)

@@ -152,29 +152,6 @@ impl Statements {
     }
 }
 
-/// Digests a statement's description as its frames come.
-#[derive(Debug)]
-pub(super) struct Digest(siphasher::sip128::SipHasher24);
-
-impl Digest {
-    /// Of the frame with the parameters.
-    pub(super) fn begin(frame: &[u8]) -> Self {
-        use std::hash::Hasher;
-        // what a server says is not chosen by an adversary of its own client, so the key need not be secret
-        let mut hasher = siphasher::sip128::SipHasher24::new();
-        hasher.write(frame);
-        Self(hasher)
-    }
-
-    /// Of the frame with the columns, or the one that says that there are none.
-    pub(super) fn end(mut self, frame: &[u8]) -> Description {
-        use siphasher::sip128::Hasher128;
-        use std::hash::Hasher;
-        self.0.write(frame);
-        Description(self.0.finish128().as_u128())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

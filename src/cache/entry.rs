@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::tags::TagSnapshot;
+use crate::session::Columns;
 
 /// Bytes that an entry costs beside its frames and key: the structures, and the store's own (337 bytes, measured).
 const OVERHEAD_BYTES: usize = 512;
@@ -29,6 +30,8 @@ pub struct Completion {
 pub struct Entry {
     /// The whole `RowDescription` frame (tag `T`); `None` when the run that made the entry did not ask for it.
     pub row_description: Option<Bytes>,
+    /// The columns that it describes.
+    pub columns: Option<Columns>,
     /// All `DataRow` frames (tag `D`), back to back.
     pub rows: Bytes,
     /// How many rows there are.

@@ -17,6 +17,7 @@ use super::key::CacheKey;
 use super::stats::Counters;
 use super::store::Store;
 use super::tags::TagSnapshot;
+use crate::session::Columns;
 
 /// Runs under way in one store; lookups beyond go past the cache.
 pub(super) const FLIGHTS_MAX: usize = 4_096;
@@ -226,6 +227,7 @@ impl Fill {
         let mut rows = std::mem::take(&mut self.rows);
         rows.shrink_to_fit();
         let entry = Arc::new(Entry {
+            columns: row_description.as_deref().map(Columns::of),
             row_description,
             rows: Bytes::from(rows),
             row_count,

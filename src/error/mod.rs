@@ -35,6 +35,11 @@ pub trait ClientError: std::error::Error + Send + Sync + 'static {
     /// The SQLSTATE; every error names its own.
     fn sqlstate(&self) -> SqlState;
 
+    /// The function of the server's that reports this error (field `R`), where clients go by it.
+    fn routine(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the session survives.
     fn severity(&self) -> Severity {
         Severity::Error

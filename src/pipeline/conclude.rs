@@ -45,11 +45,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let private = !settled || (status != TransactionStatus::Idle && !self.clean);
         self.keep_answer(observer, catalog, story, private);
         take_over(observer, &mut self.statements, in_transaction);
+        if observer.unnamed_failed {
+            self.statements.note_closed(b"");
+        }
         // a simple query ends the unnamed statement; one in a series is skipped after an error, and then nothing is settled
         if form == Form::Simple || (aftermath.queries && settled) {
             self.statements.note_closed(b"");
         }
-        if observer.all_closed
+        // also one that is not there any more: a function may have run DEALLOCATE ALL
+        let lost = observer.error == Some(*b"26000")
+            && observer.namings.iter().any(|naming| naming.number.is_some());
+        if (observer.all_closed || lost)
             && let Binding::Held(lease) = &mut self.binding
         {
             lease.statements_mut().clear();
@@ -196,7 +202,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.pin_for(*reason, session.as_ref());
             }
         }
-        if aftermath.unpins.is_empty() || observer.error.is_some() || in_transaction {
+        if aftermath.unpins.is_empty() || observer.error.is_some() {
+            return;
+        }
+        for session in &aftermath.unpins {
+            // not undone with its transaction
+            if let SessionUse::Deallocate(Some(name)) = session {
+                self.statements.note_closed(name.as_bytes());
+            }
+        }
+        if in_transaction {
             return;
         }
         let before = self.pins.reason();
@@ -220,20 +235,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// What is left of statements that were made known to SQL.
     pub(super) fn end_visits(&mut self, visits: &[Visit], failed: bool) {
         for visit in visits {
-            if visit.stays() {
+            if failed {
+                // a name may be left there
+                if let Binding::Held(lease) = &mut self.binding {
+                    lease.leave_behind(visit.name().as_bytes());
+                }
+            } else if visit.stays() {
                 // from here on it is there as if SQL had prepared it
                 let session = SessionUse::Prepare(Arc::clone(visit.name()));
                 self.pin_for(PinReason::PreparedStatement, Some(&session));
-            } else if !failed {
+            } else {
                 self.statements.note_closed(visit.name().as_bytes());
             }
-        }
-        if failed
-            && !visits.is_empty()
-            && let Binding::Held(lease) = &mut self.binding
-        {
-            // a name may be left there
-            lease.spoil();
         }
     }
 
@@ -244,8 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if reason == PinReason::BackendPid
             && let Binding::Held(lease) = &mut self.binding
         {
-            // whoever knows its number may end it, at whatever time
-            lease.spoil();
+            lease.note_known();
         }
         if first {
             let reason = pin_word(reason);

@@ -95,6 +95,11 @@ impl ClientError for ServeError {
         }
     }
 
+    fn routine(&self) -> Option<&'static str> {
+        // drivers prepare again when they see it
+        matches!(self, Self::PlanChanged).then_some("RevalidateCachedQuery")
+    }
+
     fn severity(&self) -> Severity {
         match self {
             Self::Lost(_) | Self::Protocol(_) | Self::Shutdown => Severity::Fatal,

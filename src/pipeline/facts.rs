@@ -61,6 +61,8 @@ pub(super) struct Facts {
     pub(super) namings: Vec<Naming>,
     /// Prepares a named statement.
     pub(super) names_statement: bool,
+    /// Binds parameters, or gives them types.
+    pub(super) parameterized: bool,
     /// Prepares more named statements than a session may have.
     pub(super) too_many: bool,
     /// Prepares the unnamed statement.
@@ -83,6 +85,8 @@ pub(super) struct Facts {
 pub(super) struct Reader<'a> {
     /// What the session has prepared.
     pub(super) statements: &'a Statements,
+    /// What the server has still to confirm of a series of which the request is a later part.
+    pub(super) late: &'a VecDeque<Confirmation>,
     /// Knows texts.
     pub(super) analyzer: &'a Analyzer,
     /// How the backend reads text; `None` when that is not known.
@@ -121,6 +125,7 @@ impl Facts {
             needs_unnamed: false,
             namings: Vec::new(),
             names_statement: false,
+            parameterized: false,
             too_many: false,
             queries: false,
             parses_unnamed: false,

@@ -129,8 +129,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         match facts.form {
             Form::Simple => {}
-            // that the name is taken is for the server to say
-            Form::Portal(_) if facts.prepares_again() => return Err("prepares_statement"),
+            // what it is at the server is told when it is prepared
+            Form::Portal(_) if facts.names_statement => return Err("prepares_statement"),
             Form::Portal(_) => {}
             Form::Series => return Err("pipeline"),
         }
@@ -187,6 +187,16 @@ fn usable(
     request: &Request,
     story: &mut Story,
 ) -> Way {
+    // a client that was told other columns is to be told so, and by the server
+    let told = facts
+        .namings
+        .iter()
+        .filter_map(|naming| naming.known()?.told)
+        .any(|told| entry.columns != Some(told.columns()));
+    if told {
+        story.reason = "plan_changed";
+        return Way::Backend(None);
+    }
     let describes_statement = facts.describes_statement && statement.parameters > 0;
     if describes_statement || !replays(request, facts.form, &entry) {
         story.reason = "not_describable";

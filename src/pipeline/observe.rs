@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::ServeError;
 use super::gateway::Greeting;
+use super::rename::Naming;
 use super::sessions::SessionCard;
-use crate::backend::{Fate, Piece};
+use crate::backend::{Asked, Fate, Piece};
 use crate::cache::Fill;
 use crate::quota::QueryTimeExceeded;
 use crate::session::{Description, Portal, Prepared};
@@ -83,6 +84,10 @@ pub(super) struct Observer {
     pub(super) fatal: bool,
     /// Descriptions of statements that the client was told.
     pub(super) described: Vec<(Box<[u8]>, Description)>,
+    /// Where the request names statements, and what they are called at the connection.
+    pub(super) namings: Vec<Naming>,
+    /// The unnamed statement could not be prepared: there is none any more.
+    pub(super) unnamed_failed: bool,
     /// A statement that was bound has another description than the client was told: the error that the server has for
     /// what was sent in its place is to be told as this.
     pub(super) plan_changed: bool,
@@ -169,14 +174,19 @@ impl Observer {
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
                 self.confirmed.extend(self.awaited.pop_front());
             }
-            b'T' | b'n' if piece.fate == Fate::Relay && piece.described.is_some() => {
-                if let (Some(Confirmation::Described(name)), Some(description)) =
-                    (self.awaited.pop_front(), piece.described)
-                {
+            b'T' | b'n' if piece.described.is_some() => {
+                let awaited = self
+                    .awaited
+                    .pop_front_if(|awaited| matches!(awaited, Confirmation::Described(_)));
+                if let (Some(Confirmation::Described(name)), Some(description)) = (awaited, piece.described) {
                     self.described.push((name, description));
                 }
             }
-            b'E' if piece.heads > 0 => return self.see_error(bytes, card),
+            b'E' if piece.heads > 0 => {
+                self.unnamed_failed |= piece.answers == Some(Asked::Parse(None))
+                    && matches!(self.awaited.front(), Some(Confirmation::Prepared(name, _)) if name.is_empty());
+                return self.see_error(bytes, card);
+            }
             b'S' => return self.see_parameter(bytes),
             // a notice is not kept, so an answer that came with one is not either
             b's' | b'I' | b'H' | b'N' => self.partial = true,
@@ -250,7 +260,27 @@ impl Observer {
                 wire::error_response(exceeded, &mut frame);
                 Seen::Replace(frame.freeze())
             }
-            Some(_) | None => Seen::Relay,
+            Some(_) | None => self.in_the_clients_words(bytes, fields.message),
         }
+    }
+
+    /// An error that names a statement as the connection does is told with the client's name for it.
+    fn in_the_clients_words(&self, bytes: &[u8], message: &[u8]) -> Seen {
+        let renamed = self.namings.iter().find_map(|naming| {
+            let number = naming.number?.to_string();
+            let at = memchr::memmem::find(message, number.as_bytes())?;
+            // a longer number begins with a shorter one
+            let whole = message
+                .get(at + number.len())
+                .is_none_or(|next| !next.is_ascii_digit());
+            let known = naming.known().filter(|_| whole)?;
+            Some((at, number.len(), &known.name))
+        });
+        let Some((at, len, name)) = renamed else {
+            return Seen::Relay;
+        };
+        let (before, after) = (message.get(..at), message.get(at + len..));
+        let told = [before.unwrap_or_default(), name, after.unwrap_or_default()].concat();
+        Seen::Replace(wire::with_message(bytes, &told))
     }
 }

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::facts::{Facts, Form};
 use super::rename::Renaming;
 use crate::backend::{Asked, Asker, Connection};
-use crate::session::{Prepared, Request, Statements};
+use crate::session::{Pins, Prepared, Request, Statements};
 use crate::sql::SessionUse;
 use crate::wire;
 
@@ -34,19 +34,24 @@ pub(super) struct Visit {
 }
 
 /// The statements of the session that the request names in SQL.
-pub(super) fn visits(facts: &Facts, statements: &Statements) -> Vec<Visit> {
+pub(super) fn visits(facts: &Facts, statements: &Statements, pins: &Pins) -> Vec<Visit> {
+    // what SQL knows by this name already needs no visit
+    let prepared = |name: &Arc<str>| {
+        let prepared = statements.prepared(name.as_bytes())?;
+        (!pins.prepared(name)).then_some(prepared)
+    };
     facts
         .statements()
         .filter_map(|statement| match &statement.session {
             Some(SessionUse::Execute(name)) => {
-                let prepared = statements.prepared(name.as_bytes())?;
+                let prepared = prepared(name)?;
                 Some(Visit {
                     name: Arc::clone(name),
                     prepared: Some(Arc::clone(prepared)),
                 })
             }
             Some(SessionUse::Deallocate(Some(name))) => {
-                statements.prepared(name.as_bytes())?;
+                prepared(name)?;
                 Some(Visit {
                     name: Arc::clone(name),
                     prepared: None,
@@ -98,7 +103,7 @@ pub(super) fn hidden_describe(facts: &Facts) -> Option<usize> {
 /// before its Execute, into the backend's outgoing bytes; nothing is left to be sent from the inbox.
 pub(super) fn send_changed<S: AsyncRead + AsyncWrite + Unpin + Send>(
     request: &Request,
-    facts: &Facts,
+    facts: &mut Facts,
     collects: bool,
     client: &mut Client<S>,
     mut renaming: Renaming<'_>,
@@ -107,7 +112,7 @@ pub(super) fn send_changed<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let to_come = request.left();
     let mut out = std::mem::take(renaming.backend.outgoing());
     out.reserve(request.len + 64);
-    let mut namings = facts.namings.iter().peekable();
+    let mut namings = facts.namings.iter_mut().peekable();
     for (index, frame) in request.frames.iter().enumerate() {
         let bytes = client.inbox().get(frame.start..frame.end).unwrap_or_default();
         if Some(index) == described {

@@ -20,6 +20,8 @@ const NOBODYS: &[u8] = b"tollgate_none";
 /// A named statement that the gateway knows.
 #[derive(Clone, Debug)]
 pub(super) struct KnownStatement {
+    /// What its client calls it.
+    pub(super) name: Arc<[u8]>,
     /// What it is at any connection.
     pub(super) key: StatementKey,
     /// Its text, and what goes with it.
@@ -39,6 +41,21 @@ pub(super) struct Naming {
     pub(super) len: usize,
     /// What the message does with it.
     pub(super) act: NamingAct,
+    /// What it is called at the connection, once that is known.
+    pub(super) number: Option<StatementNumber>,
+}
+
+impl Naming {
+    /// The statement, if the gateway knows it.
+    pub(super) fn known(&self) -> Option<&KnownStatement> {
+        match &self.act {
+            NamingAct::Prepare(known) | NamingAct::Bind(known) | NamingAct::Describe(known) => Some(known),
+            NamingAct::PrepareAgain
+            | NamingAct::BindUnknown
+            | NamingAct::DescribeUnknown
+            | NamingAct::Close => None,
+        }
+    }
 }
 
 /// What a message does with a named statement.
@@ -74,7 +91,7 @@ pub(super) struct Renaming<'a> {
 impl Renaming<'_> {
     /// Appends `message` to `out` as the connection must see it, after what has to be prepared or closed for it.
     /// `whole` is the message's length, of which `message` may be only the beginning.
-    pub(super) fn write(&mut self, message: &[u8], whole: usize, naming: &Naming, out: &mut BytesMut) {
+    pub(super) fn write(&mut self, message: &[u8], whole: usize, naming: &mut Naming, out: &mut BytesMut) {
         let name = message
             .get(naming.start..naming.start + naming.len)
             .unwrap_or_default();
@@ -83,12 +100,17 @@ impl Renaming<'_> {
                 let number = self.prepare(known.key, out);
                 put(message, whole, naming, &Name::Shared(number), out);
                 self.backend.note_sent(Asked::Parse(Some(number)), Asker::Client);
+                // its columns are what its client may rely on from here on
+                wire::describe_statement_frame(number.to_string().as_bytes(), out);
+                self.backend
+                    .note_sent(Asked::DescribeStatement(Some(number)), Asker::Gateway);
+                naming.number = Some(number);
             }
             NamingAct::PrepareAgain => {
                 // the name must be taken at this connection for the server to say that it is
                 wire::parse_frame(name, b"", b"", out);
                 self.backend.note_sent(Asked::Parse(None), Asker::Gateway);
-                self.backend.spoil();
+                self.backend.leave_behind(name);
                 out.extend_from_slice(message);
                 self.backend.note_sent(Asked::Parse(None), Asker::Client);
             }
@@ -101,12 +123,14 @@ impl Renaming<'_> {
                 let number = self.provide(known, out);
                 put(message, whole, naming, &Name::Shared(number), out);
                 self.backend.note_sent(Asked::Bind, Asker::Client);
+                naming.number = Some(number);
             }
             NamingAct::Describe(known) => {
                 let number = self.provide(known, out);
                 put(message, whole, naming, &Name::Shared(number), out);
                 self.backend
                     .note_sent(Asked::DescribeStatement(Some(number)), Asker::Client);
+                naming.number = Some(number);
             }
             NamingAct::BindUnknown => {
                 put(message, whole, naming, &unknown(name), out);
@@ -199,6 +223,7 @@ mod tests {
             start: 7,
             len: 4,
             act: NamingAct::BindUnknown,
+            number: None,
         };
         let renamed = |name: &[u8], whole| {
             let mut out = BytesMut::from(&b"before"[..]);

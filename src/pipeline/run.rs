@@ -235,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let sent = Sent {
             form: facts.form,
             leaves_unnamed: facts.parses_unnamed,
-            visits: visits(&facts, &self.statements),
+            visits: visits(&facts, &self.statements, &self.pins),
         };
         let end = match end {
             // without its transaction the request must not run
@@ -309,6 +309,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &mut self.binding else {
             return RelayEnd::BackendGone(BackendError::Closed);
         };
+        if lease.replies().settled() {
+            lease.clear_leftovers();
+        }
         // in a transaction that has failed the server looks at no name
         if lease.status() != TransactionStatus::Failed {
             let synced = sent.form == Form::Simple && lease.replies().settled();
@@ -330,9 +333,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                     limit: self.identity.team.backend.max_prepared_statements(),
                     changed,
                 };
-                send_changed(request, &facts, observer.collects(), &mut self.client, renaming);
+                send_changed(
+                    request,
+                    &mut facts,
+                    observer.collects(),
+                    &mut self.client,
+                    renaming,
+                );
                 0
             };
+        observer.namings = std::mem::take(&mut facts.namings);
         if facts.unread_parse {
             // its text was not read, so it cannot be prepared elsewhere; the session is pinned
             self.statements.note_closed(b"");

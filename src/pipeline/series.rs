@@ -37,6 +37,7 @@ impl<'a> Series<'a> {
             FrontendTag::Parse => self.read_parse(index, &wire::parse(frame)?),
             FrontendTag::Bind => {
                 let bind = wire::bind(frame)?;
+                self.facts.parameterized |= bind.parameter_count > 0;
                 self.read_bind(index, bind.portal, bind.statement);
             }
             FrontendTag::Execute => {
@@ -126,6 +127,8 @@ impl<'a> Series<'a> {
             key,
             settings: settings.clone(),
         };
+        self.facts.parameterized |= !parse.types.is_empty();
+        let mut described = None;
         let confirmed = if parse.name.is_empty() {
             self.facts.parses_unnamed = true;
             Arc::new(prepared(None, analysis, self.reader.settings))
@@ -147,7 +150,9 @@ impl<'a> Series<'a> {
             let act = if taken {
                 NamingAct::PrepareAgain
             } else {
+                described = Some(Confirmation::Described(parse.name.into()));
                 NamingAct::Prepare(KnownStatement {
+                    name: parse.name.into(),
                     key,
                     prepared: Arc::clone(&prepared),
                     told: None,
@@ -159,6 +164,7 @@ impl<'a> Series<'a> {
         self.facts
             .confirmations
             .push_back(Confirmation::Prepared(parse.name.into(), confirmed));
+        self.facts.confirmations.extend(described);
     }
 
     fn read_bind(&mut self, index: usize, portal: &[u8], statement: &[u8]) {
@@ -229,10 +235,12 @@ impl<'a> Series<'a> {
         let act = prepared
             .and_then(|prepared| Some((prepared.key?, prepared)))
             .map_or(unknown, |(key, prepared)| {
+                let (name, told) = self.told(name, &prepared);
                 known(KnownStatement {
-                    told: self.told(name, &prepared),
+                    name,
                     key,
                     prepared,
+                    told,
                 })
             });
         self.name(index, start, name, act);
@@ -245,21 +253,25 @@ impl<'a> Series<'a> {
             start,
             len: name.len(),
             act,
+            number: None,
         });
     }
 
-    /// What the client was told of the statement `name`, if that is still `prepared`.
-    fn told(&self, name: &[u8], prepared: &Arc<Prepared>) -> Option<Description> {
-        let statements = self.reader.statements;
-        statements
-            .prepared(name)
-            .filter(|before| Arc::ptr_eq(before, prepared))
-            .and_then(|_| statements.description(name))
+    /// The name to keep, and what the client was told of the statement if that is still `prepared`.
+    fn told(&self, name: &[u8], prepared: &Arc<Prepared>) -> (Arc<[u8]>, Option<Description>) {
+        match self.reader.statements.named_statement(name) {
+            Some((name, named)) if Arc::ptr_eq(&named.prepared, prepared) => {
+                (Arc::clone(name), named.description)
+            }
+            Some(_) | None => (name.into(), None),
+        }
     }
 
     /// The statement `name` as it is at this point of the series.
     fn statement(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
-        for confirmation in self.facts.confirmations.iter().rev() {
+        // what an earlier part of the series did, and the server has still to confirm, comes before
+        let series = self.facts.confirmations.iter().rev();
+        for confirmation in series.chain(self.reader.late.iter().rev()) {
             match confirmation {
                 Confirmation::Prepared(prepared, statement) if **prepared == *name => return Some(statement),
                 Confirmation::ClosedStatement(closed) if **closed == *name => return None,
@@ -275,13 +287,16 @@ impl<'a> Series<'a> {
     }
 
     fn portal(&self, name: &[u8]) -> Option<Analysis> {
-        match self.binds.iter().rev().find(|(portal, _)| **portal == *name) {
-            Some((_, analysis)) => analysis.clone(),
-            None => self
-                .reader
-                .statements
-                .portal(name)
-                .and_then(|portal| portal.analysis.clone()),
+        if let Some((_, analysis)) = self.binds.iter().rev().find(|(portal, _)| **portal == *name) {
+            return analysis.clone();
         }
+        let late = self.reader.late.iter().rev().find_map(|late| {
+            let Confirmation::Bound(bound, portal) = late else {
+                return None;
+            };
+            (**bound == *name).then_some(portal)
+        });
+        late.or_else(|| self.reader.statements.portal(name))
+            .and_then(|portal| portal.analysis.clone())
     }
 }

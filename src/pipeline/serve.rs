@@ -73,6 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
         let reader = Reader {
             statements: &self.statements,
+            late: &self.late,
             analyzer: &self.gateway.analyzer,
             backslash: self.backslash,
             shared: &self.gateway.statements,

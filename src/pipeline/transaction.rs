@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if self.begun == Begun::Failed {
             return true;
         }
-        if facts.foreign > 0 || facts.unknown {
+        if facts.foreign > 0 || facts.unknown || facts.parameterized {
             return false;
         }
         let mut begun = self.begun.clone();

@@ -75,6 +75,11 @@ impl Pins {
             .chain(by_name.map(|(_, reason)| reason))
     }
 
+    /// Whether SQL has prepared a statement `name`.
+    pub fn prepared(&self, name: &Arc<str>) -> bool {
+        self.prepared.known.contains(name)
+    }
+
     /// Notes what a statement left: `reason` is its own, `session` what is known of it.
     pub fn add(&mut self, reason: PinReason, session: Option<&SessionUse>) {
         match session {

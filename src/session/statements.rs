@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use super::description::Description;
 use super::settings::Settings;
 use crate::sql::Analysis;
 
@@ -22,15 +23,6 @@ const MAX_BYTES: usize = 16 << 20;
 /// What a statement is: a digest of its text, the types of its parameters, and everything that changes what they mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StatementKey(pub u128);
-
-/// A digest of what the server says of a statement's parameters and columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Description(pub u128);
-
-impl Description {
-    /// Of a description that is too long to be looked at; not told from another such.
-    pub const TOO_LONG: Self = Self(0);
-}
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -128,17 +120,18 @@ pub struct LocalPortal {
 
 /// A named statement of a session.
 #[derive(Debug)]
-struct Named {
-    prepared: Arc<Prepared>,
+pub struct Named {
+    /// The statement.
+    pub prepared: Arc<Prepared>,
     /// What the client was told of it.
-    description: Option<Description>,
+    pub description: Option<Description>,
 }
 
 /// What a session has prepared and bound.
 #[derive(Debug, Default)]
 pub struct Statements {
     unnamed: Option<Arc<Prepared>>,
-    named: HashMap<Box<[u8]>, Named>,
+    named: HashMap<Arc<[u8]>, Named>,
     bytes: usize,
     portals: HashMap<Box<[u8]>, Portal>,
 }
@@ -151,6 +144,11 @@ impl Statements {
         } else {
             self.named.get(name).map(|named| &named.prepared)
         }
+    }
+
+    /// The named statement `name`, and its name to keep.
+    pub fn named_statement(&self, name: &[u8]) -> Option<(&Arc<[u8]>, &Named)> {
+        self.named.get_key_value(name)
     }
 
     /// What the client was told of the statement `name`.
@@ -253,8 +251,8 @@ mod tests {
             statements.prepared(b"").map(|known| &*known.text),
             Some(&b"SELECT 1"[..])
         );
-        statements.note_described(b"a", Description(1));
-        assert_eq!(statements.description(b"a"), Some(Description(1)));
+        statements.note_described(b"a", Description::UNSEEN);
+        assert_eq!(statements.description(b"a"), Some(Description::UNSEEN));
         statements.note_prepared(b"a", prepared("SELECT 3"));
         assert_eq!(statements.description(b"a"), None, "it is another one");
         statements.note_closed(b"");

@@ -29,6 +29,15 @@ const RECENT: usize = 64;
 /// The longest of them.
 const RECENT_BYTES: usize = 1024;
 
+/// A text that came several times: drivers send the same ones, with their values beside them.
+#[derive(Default)]
+struct Repeated {
+    /// The hash of the text that came last to this place; a text is kept when it comes for the second time, so that one
+    /// which does not come again costs no copy.
+    seen: u64,
+    known: Option<(Box<[u8]>, Analysis)>,
+}
+
 /// A shape and its facts.
 type Recent = Option<(Arc<[u8]>, Arc<Statement>)>;
 
@@ -36,6 +45,7 @@ thread_local! {
     /// The shape of the text at hand.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Shapes seen last and their facts, which depend on nothing else. One place for each hash.
+    static REPEATED: RefCell<[Repeated; RECENT]> = RefCell::new(std::array::from_fn(|_| Repeated::default()));
     static RECENTLY: RefCell<[Recent; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
 }
 
@@ -169,16 +179,42 @@ fn remember(shape: &[u8], statement: &Arc<Statement>) {
     });
 }
 
-/// A cheap hash: shapes that share a place take turns, which costs a question to the store and nothing else.
-fn place(shape: &[u8]) -> usize {
-    let (words, rest) = shape.as_chunks::<8>();
+/// A cheap hash: what shares a place takes turns, which costs a question to the store and nothing else.
+fn hash(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
     let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    let hash = words.iter().fold(shape.len() as u64, |hash, word| {
+    let hash = words.iter().fold(bytes.len() as u64, |hash, word| {
         mix(hash, u64::from_le_bytes(*word))
     });
-    let hash = rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)));
+    rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)))
+}
+
+fn place(bytes: &[u8]) -> usize {
     // the product's upper bits are the mixed ones
-    usize::try_from(hash >> 58).unwrap_or(0) % RECENT
+    usize::try_from(hash(bytes) >> 58).unwrap_or(0) % RECENT
+}
+
+/// The analysis of exactly this text, if this thread had it several times.
+fn repeated(text: &[u8], backslash: Backslash) -> Option<Analysis> {
+    REPEATED.with_borrow(|repeated| match &repeated.get(place(text))?.known {
+        Some((known, analysis)) if **known == *text && analysis.backslash == backslash => {
+            Some(analysis.clone())
+        }
+        Some(_) | None => None,
+    })
+}
+
+fn note_repeated(text: &[u8], analysis: &Analysis) {
+    REPEATED.with_borrow_mut(|repeated| {
+        let Some(place) = repeated.get_mut(place(text)) else {
+            return;
+        };
+        let hash = hash(text);
+        if place.seen == hash {
+            place.known = Some((text.into(), analysis.clone()));
+        }
+        place.seen = hash;
+    });
 }
 
 fn saturated(bytes: usize) -> u32 {
@@ -219,12 +255,14 @@ impl Analyzer {
         if text.len() > MAX_BYTES {
             return Analysis::of(text, backslash);
         }
-        if text.len() >= LONG_BYTES
-            && let Some(analysis) = self.by_text(text, backslash)
-        {
+        if text.len() >= LONG_BYTES {
+            if let Some(analysis) = self.by_text(text, backslash) {
+                return analysis;
+            }
+        } else if let Some(analysis) = repeated(text, backslash) {
             return analysis;
         }
-        SCRATCH.with_borrow_mut(|shape| {
+        let analysis = SCRATCH.with_borrow_mut(|shape| {
             shape.clear();
             let survey = survey(text, backslash, shape);
             let analysis = if survey.single && !shape.is_empty() {
@@ -254,7 +292,11 @@ impl Analyzer {
                 .unwrap_or_else(|| self.learn(text, backslash, shape, survey.moment_literal));
             shape.shrink_to(SCRATCH_BYTES);
             analysis
-        })
+        });
+        if text.len() < LONG_BYTES {
+            note_repeated(text, &analysis);
+        }
+        analysis
     }
 
     fn by_text(&self, text: &[u8], backslash: Backslash) -> Option<Analysis> {
@@ -346,6 +388,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_text_that_is_repeated_is_read_once() {
+        let analyzer = analyzer();
+        let text = b"SELECT a FROM repeated WHERE id = $1";
+        for _ in 0..2 {
+            assert!(repeated(text, Backslash::Literal).is_none());
+            analyzer.analyze(text, Backslash::Literal);
+        }
+        assert!(repeated(text, Backslash::Literal).is_some());
+        assert!(
+            repeated(text, Backslash::Escape).is_none(),
+            "it is read by other rules"
+        );
+        assert!(repeated(b"SELECT a FROM repeated WHERE id = $2", Backslash::Literal).is_none());
     }
 
     #[test]

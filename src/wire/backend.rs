@@ -119,6 +119,24 @@ impl<'a> ErrorFields<'a> {
     }
 }
 
+/// An `ErrorResponse` with another primary message; every other field stays as it is.
+pub fn with_message(frame: &[u8], message: &[u8]) -> Bytes {
+    let mut changed = BytesMut::with_capacity(frame.len() + message.len());
+    changed.extend_from_slice(frame.get(..5).unwrap_or_default());
+    let mut body = Body::of(frame, "ErrorResponse");
+    while let Ok(kind) = body.u8() {
+        changed.extend_from_slice(&[kind]);
+        let Ok(value) = body.text() else { break };
+        changed.extend_from_slice(if kind == b'M' { message } else { value });
+        changed.extend_from_slice(&[0]);
+    }
+    let len = u32::try_from(changed.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    if let Some(place) = changed.get_mut(1..5) {
+        place.copy_from_slice(&len.to_be_bytes());
+    }
+    changed.freeze()
+}
+
 /// A `RowDescription` with the format codes that `formats` (two bytes each, as in a `Bind`) asks for: none is text for
 /// all columns, one is for all, else one each.
 ///
@@ -154,6 +172,15 @@ pub fn with_formats(frame: &[u8], formats: &[u8]) -> Result<Bytes, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_keeps_every_field_but_its_message() {
+        let frame = b"E\0\0\0\x16SERROR\0Mold\0Xodd\0\0";
+        assert_eq!(
+            &with_message(frame, b"newer")[..],
+            b"E\0\0\0\x18SERROR\0Mnewer\0Xodd\0\0"
+        );
+    }
 
     #[test]
     fn the_number_of_rows_is_the_last_word_of_the_tag() {

@@ -12,7 +12,7 @@ mod synthesis;
 
 pub use backend::{
     ErrorFields, TransactionStatus, backend_key, command_rows, command_tag, parameter_status, ready_status,
-    with_formats,
+    with_formats, with_message,
 };
 pub use frame::{Header, MAX_FRAME, WireError, header};
 pub use frontend::{

@@ -213,13 +213,14 @@ fn fields(
 
 /// `ErrorResponse` for `error`.
 pub fn error_response(error: &dyn ClientError, out: &mut BytesMut) {
-    let fields = fields(
+    let mut fields = fields(
         error.severity(),
         error.sqlstate(),
         &error.to_string(),
         error.detail(),
         error.hint(),
     );
+    fields.extend(error.routine().map(|routine| (b'R', routine.to_owned())));
     put(&ErrorResponse::new(fields), out);
 }
 
