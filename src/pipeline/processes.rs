@@ -13,14 +13,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
 use super::facts::{Facts, Form};
-use super::local::formats;
-use super::lookup::bound;
+use super::lookup::{bound, bound_by};
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Session};
 use super::sessions::SessionCard;
 use crate::cache::KeyParameter;
-use crate::session::Request;
-use crate::sql::{ProcessCall, ProcessTarget, ProcessUse};
+use crate::session::{Ending, LocalPortal, Portal, Request};
+use crate::sql::{Backslash, ProcessCall, ProcessTarget, ProcessUse};
 use crate::telemetry::event::RequestEnd;
 use crate::wire::{self, ColumnType, FrontendTag, TargetKind, TransactionStatus, Value};
 
@@ -30,40 +29,85 @@ const PROCESS_TYPES: [u32; 3] = [0, 23, 705];
 /// A request about processes that the gateway answers by itself.
 pub(super) struct Asked {
     call: ProcessCall,
-    /// The session that is to be cancelled or ended.
+    step: Step,
+    /// The session that is to be cancelled or ended, if there is one of its number.
     other: Option<Arc<SessionCard>>,
+    /// In which formats the answer was asked for.
+    formats: Vec<i16>,
+}
+
+/// What of the call a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Everything.
+    Whole,
+    /// Binds it: it is run by a later request of the series.
+    Bind(usize),
+    /// Runs what was bound.
+    Run,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// What the request asks of a session by its number, where that is all it does.
     pub(super) fn asks_process(&self, request: &Request, facts: &Facts) -> Option<Asked> {
-        let (_, statement) = facts.single()?;
-        statement.process?;
         let settled = match &self.binding {
             Binding::Held(lease) => lease.replies().settled(),
             Binding::Free => true,
         };
         // in a transaction that has failed, and under a name that is taken, it is the server that has something to say
-        if !settled
-            || self.status() == TransactionStatus::Failed
-            || facts.form == Form::Series
-            || facts.too_many
-            || facts.prepares_again()
+        if !settled || self.status() == TransactionStatus::Failed || facts.too_many || facts.prepares_again()
         {
             return None;
         }
         let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
-        let bound = bound(request, bytes, facts, &self.statements)?;
-        let call = ProcessCall::of(bound.text, self.backslash?)?;
-        let number = match call.target {
-            ProcessTarget::Own => return Some(Asked { call, other: None }),
-            ProcessTarget::Number(number) => number,
-            ProcessTarget::Parameter => number_in(bound.parameters.first()?)?,
+        let (step, bound) = if facts.form == Form::Series {
+            match series_step(request)? {
+                Step::Bind(at) => (Step::Bind(at), bound_by(request, bytes, at, &self.statements)?),
+                step => return self.runs_process(request, bytes, step),
+            }
+        } else {
+            facts.single()?.1.process?;
+            (Step::Whole, bound(request, bytes, facts, &self.statements)?)
         };
-        let other = self.gateway.sessions.numbered(number)?;
+        let mut call = ProcessCall::of(bound.text, self.backslash?)?;
+        if call.target == ProcessTarget::Parameter && step != Step::Whole {
+            call.target = ProcessTarget::Number(number_in(bound.parameters.first()?)?);
+        }
+        let number = match call.target {
+            ProcessTarget::Own => None,
+            ProcessTarget::Number(number) => Some(number),
+            ProcessTarget::Parameter => Some(number_in(bound.parameters.first()?)?),
+        };
+        let other = match number {
+            None => None,
+            Some(number) => Some(self.gateway.sessions.numbered(number)?),
+        };
         Some(Asked {
             call,
-            other: Some(other),
+            step,
+            other,
+            formats: bound.formats,
+        })
+    }
+
+    /// As [`Self::asks_process`], of a portal that an earlier request has bound.
+    fn runs_process(&self, request: &Request, bytes: &[u8], step: Step) -> Option<Asked> {
+        let execute = request
+            .frames
+            .iter()
+            .find(|frame| frame.tag == FrontendTag::Execute)?;
+        let execute = wire::execute(bytes.get(execute.start..execute.end)?).ok()?;
+        let local = self.statements.portal(execute.portal)?.local.as_ref()?;
+        let call = ProcessCall::of(&local.text, self.backslash?)?;
+        let other = match call.target {
+            ProcessTarget::Own | ProcessTarget::Parameter => None,
+            ProcessTarget::Number(number) => self.gateway.sessions.numbered(number),
+        };
+        Some(Asked {
+            call,
+            step,
+            other,
+            formats: local.formats.to_vec(),
         })
     }
 
@@ -77,15 +121,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     ) -> Served {
         let mut story = Story::of(&facts, request, began);
         story.reason = "process_id";
-        let Asked { call, other } = asked;
-        let value = match other {
-            None => Value::Int4(i32::try_from(self.card.key.id).unwrap_or(i32::MAX)),
-            Some(other) => {
-                if let Err(error) = self.may_signal(&other, call.usage) {
+        let Asked {
+            call,
+            step,
+            other,
+            formats,
+        } = asked;
+        let value = match (call.usage, other) {
+            (ProcessUse::Number, _) => Value::Int4(i32::try_from(self.card.key.id).unwrap_or(i32::MAX)),
+            // it has ended since
+            (ProcessUse::Cancel | ProcessUse::Terminate, None) => Value::Bool(false),
+            (ProcessUse::Cancel | ProcessUse::Terminate, Some(_)) if matches!(step, Step::Bind(_)) => {
+                Value::Bool(true)
+            }
+            (usage @ (ProcessUse::Cancel | ProcessUse::Terminate), Some(other)) => {
+                if let Err(error) = self.may_signal(&other, usage) {
                     self.refuse_with(request, &error, &mut story);
                     return Ok(());
                 }
-                if let Err(interrupted) = self.signal(other, call.usage).await {
+                if let Err(interrupted) = self.signal(other, usage).await {
                     if matches!(interrupted, Interrupted::Killed) {
                         self.drop_request(request);
                     }
@@ -95,12 +149,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
         };
         let status = self.status();
+        let text = call.to_text();
+        let said = Said { call, value, formats };
         let (bytes, out) = self.client.boxes();
         let bytes = bytes.get(..request.len).unwrap_or_default();
         let before = out.len();
-        Said { call, value }.write(request, bytes, facts.form, status, out);
-        story.rows = 1;
+        said.write(request, bytes, facts.form, status, out);
         story.bytes = u64::try_from(out.len() - before).unwrap_or(u64::MAX);
+        if let Step::Bind(at) = step {
+            let frame = request.frames.get(at);
+            let frame = frame.and_then(|frame| bytes.get(frame.start..frame.end));
+            if let Some(Ok(bind)) = frame.map(wire::bind) {
+                let portal = Portal {
+                    analysis: Some(self.gateway.analyzer.analyze(text.as_bytes(), Backslash::Literal)),
+                    local: Some(LocalPortal {
+                        text: text.as_bytes().into(),
+                        formats: said.formats.as_slice().into(),
+                    }),
+                };
+                self.statements.note_bound(bind.portal, portal);
+            }
+            self.client.consume(request.len);
+            return Ok(());
+        }
+        story.rows = 1;
         self.note_unnamed(request, facts);
         self.client.consume(request.len);
         self.card.note_query(false);
@@ -151,6 +223,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 }
 
+/// What a part of a series does, if it does no more than to bind one portal, or to run one.
+fn series_step(request: &Request) -> Option<Step> {
+    let (mut bind, mut executes) = (None, 0);
+    for (index, frame) in request.frames.iter().enumerate() {
+        match frame.tag {
+            FrontendTag::Bind if bind.is_none() => bind = Some(index),
+            FrontendTag::Execute => executes += 1,
+            FrontendTag::Describe | FrontendTag::Flush | FrontendTag::Sync => {}
+            FrontendTag::Bind
+            | FrontendTag::Parse
+            | FrontendTag::Close
+            | FrontendTag::Query
+            | FrontendTag::FunctionCall
+            | FrontendTag::CopyData
+            | FrontendTag::CopyDone
+            | FrontendTag::CopyFail
+            | FrontendTag::Terminate => return None,
+        }
+    }
+    match (bind, executes) {
+        (Some(bind), 0) if request.ending == Ending::Flush => Some(Step::Bind(bind)),
+        (None, 1) => Some(Step::Run),
+        _ => None,
+    }
+}
+
 /// The process id in a parameter.
 fn number_in(parameter: &KeyParameter<'_>) -> Option<u32> {
     let value = parameter.value?;
@@ -168,6 +266,7 @@ fn number_in(parameter: &KeyParameter<'_>) -> Option<u32> {
 struct Said {
     call: ProcessCall,
     value: Value,
+    formats: Vec<i16>,
 }
 
 impl Said {
@@ -187,17 +286,12 @@ impl Said {
             wire::ready_for_query(status, out);
             return;
         }
-        let mut asked_for = Vec::new();
+        let asked_for = &self.formats;
         for span in &request.frames {
             let frame = bytes.get(span.start..span.end).unwrap_or_default();
             match span.tag {
                 FrontendTag::Parse => wire::simple(b'1', out),
-                FrontendTag::Bind => {
-                    asked_for = wire::bind(frame)
-                        .map(|bind| formats(bind.result_formats))
-                        .unwrap_or_default();
-                    wire::simple(b'2', out);
-                }
+                FrontendTag::Bind => wire::simple(b'2', out),
                 FrontendTag::Close => wire::simple(b'3', out),
                 FrontendTag::Describe => {
                     if wire::target(frame).is_ok_and(|target| target.kind == TargetKind::Statement) {
@@ -208,10 +302,10 @@ impl Said {
                         wire::parameter_description(types, out);
                         self.describe(&[], out);
                     } else {
-                        self.describe(&asked_for, out);
+                        self.describe(asked_for, out);
                     }
                 }
-                FrontendTag::Execute => self.run(&asked_for, out),
+                FrontendTag::Execute => self.run(asked_for, out),
                 FrontendTag::Sync => wire::ready_for_query(status, out),
                 FrontendTag::Query
                 | FrontendTag::Flush

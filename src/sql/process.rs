@@ -41,6 +41,23 @@ impl ProcessCall {
         Self::read(text, &tokens)
     }
 
+    /// A text that says the same.
+    pub fn to_text(&self) -> String {
+        let target = match self.target {
+            ProcessTarget::Own => String::new(),
+            ProcessTarget::Number(number) => number.to_string(),
+            ProcessTarget::Parameter => "$1".to_owned(),
+        };
+        let function = match (self.usage, &self.column) {
+            (_, None) => return format!("CANCEL {target}"),
+            (ProcessUse::Number, Some(_)) => "pg_backend_pid",
+            (ProcessUse::Cancel, Some(_)) => "pg_cancel_backend",
+            (ProcessUse::Terminate, Some(_)) => "pg_terminate_backend",
+        };
+        let column = self.column.as_deref().unwrap_or(function).replace('"', "\"\"");
+        format!("SELECT {function}({target}) AS \"{column}\"")
+    }
+
     /// Of the tokens of one statement.
     pub(super) fn read(text: &[u8], tokens: &[Token]) -> Option<Self> {
         if tokens.len() > MAX_TOKENS {
@@ -211,11 +228,12 @@ mod tests {
             ("CANCEL", None),
             ("", None),
         ] {
-            assert_eq!(
-                ProcessCall::of(text.as_bytes(), Backslash::Literal),
-                expected,
-                "{text}"
-            );
+            let found = ProcessCall::of(text.as_bytes(), Backslash::Literal);
+            assert_eq!(found, expected, "{text}");
+            if let Some(call) = found {
+                let again = ProcessCall::of(call.to_text().as_bytes(), Backslash::Literal);
+                assert_eq!(again, Some(call), "{text}");
+            }
         }
     }
 }

@@ -257,6 +257,51 @@ fn whoever_learns_a_process_id_of_the_server_keeps_its_connection() {
     }
 }
 
+// pg8000 and redshift_connector send each message with a Flush
+#[test]
+fn a_flush_behind_each_message_changes_nothing() {
+    let stage = Stage::with("", &Setup::new());
+    let (mut ana, mut victim) = (stage.ana(), stage.ana());
+    let (own, other) = (number(&ana).to_string(), number(&victim).to_string());
+    for (text, values, expected) in [
+        ("SELECT pg_backend_pid()", &[][..], own.as_str()),
+        (
+            "SELECT pg_terminate_backend($1)",
+            &[Some(other.as_bytes())][..],
+            "t",
+        ),
+        ("SELECT 'other'", &[], "other"),
+        ("ROLLBACK", &[], ""),
+        ("BEGIN", &[], ""),
+        ("SELECT pg_backend_pid()", &[], own.as_str()),
+        ("COMMIT", &[], ""),
+        ("COMMIT", &[], ""),
+    ] {
+        let prepare = Frames::new().parse("", text, &[]).sync();
+        assert_eq!(ana.ask(&prepare).tags(), "1Z", "{text}");
+        let described = ana.ask(
+            &Frames::new()
+                .describe_statement("")
+                .sync()
+                .bind("", "", &[], values, &[])
+                .flush(),
+        );
+        assert_eq!(described.0.len(), 3, "{text}: {described:?}");
+        assert_eq!(ana.until(b'2').tags(), "2", "{text}");
+        ana.send(&Frames::new().execute("", 0).flush());
+        let reply = ana.until(b'C');
+        if !expected.is_empty() {
+            assert_eq!(
+                (reply.tags().as_str(), reply.value()),
+                ("DC", expected.to_owned()),
+                "{text}"
+            );
+        }
+        assert_eq!(ana.ask(&Frames::new().sync()).tags(), "Z", "{text}");
+    }
+    assert_eq!(victim.read().expect("a last word").field('C'), "57P01");
+}
+
 fn notifier(message: &Message) -> u32 {
     assert_eq!(message.tag, b'A', "{message:?}");
     u32::from_be_bytes(message.body[..4].try_into().expect("a process"))
