@@ -63,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let (step, bound) = if facts.form == Form::Series {
             match series_step(request)? {
                 Step::Bind(at) => (Step::Bind(at), bound_by(request, bytes, at, &self.statements)?),
-                step => return self.runs_process(request, bytes, step),
+                Step::Whole | Step::Run => return self.runs_process(request, bytes),
             }
         } else {
             facts.single()?.1.process?;
@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// As [`Self::asks_process`], of a portal that an earlier request has bound.
-    fn runs_process(&self, request: &Request, bytes: &[u8], step: Step) -> Option<Asked> {
+    fn runs_process(&self, request: &Request, bytes: &[u8]) -> Option<Asked> {
         let execute = request
             .frames
             .iter()
@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         Some(Asked {
             call,
-            step,
+            step: Step::Run,
             other,
             formats: local.formats.to_vec(),
         })
