@@ -48,7 +48,9 @@ fn rows(gateway: &Arc<Gateway>, text: &str) -> Result<Vec<String>, String> {
     let row = |row: &Vec<Value>| {
         let fields = row.iter().map(|value| match value {
             Value::Text(text) => text.clone(),
-            Value::Null | Value::Int8(_) | Value::Float8(_) => String::new(),
+            Value::Null | Value::Bool(_) | Value::Int4(_) | Value::Int8(_) | Value::Float8(_) => {
+                String::new()
+            }
         });
         fields.collect::<Vec<_>>().join("|")
     };

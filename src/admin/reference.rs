@@ -29,6 +29,8 @@ fn markdown() -> String {
         for (column, meaning) in columns.wire.iter().zip(columns.meanings) {
             let kind = match column.kind {
                 ColumnType::Text => "text",
+                ColumnType::Bool => "boolean",
+                ColumnType::Int4 => "integer",
                 ColumnType::Int8 => "bigint",
                 ColumnType::Float8 => "double",
             };

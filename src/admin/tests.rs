@@ -64,6 +64,8 @@ fn rows(gateway: &Arc<Gateway>, text: &str) -> String {
         let fields = row.iter().map(|value| match value {
             Value::Null => "-".to_owned(),
             Value::Text(text) => text.clone(),
+            Value::Bool(yes) => yes.to_string(),
+            Value::Int4(number) => number.to_string(),
             Value::Int8(number) => number.to_string(),
             Value::Float8(number) => number.to_string(),
         });

@@ -84,6 +84,8 @@ pub struct Connection {
     spoilt: bool,
     /// Names of statements that its session has left there and the gateway has to take away.
     leftovers: Vec<Box<[u8]>>,
+    /// Somebody knows its process id, who may end it at whatever time: it is not to be used by anybody else.
+    known: bool,
     parameters: BTreeMap<String, String>,
     search_path: Arc<str>,
     reads_committed: bool,
@@ -118,6 +120,7 @@ impl Connection {
             parameters_digest: None,
             spoilt: false,
             leftovers: Vec::new(),
+            known: false,
             parameters: login.parameters,
             search_path: "".into(),
             reads_committed: false,
@@ -170,6 +173,7 @@ impl Connection {
             && self.passing.is_none()
             && !self.spoilt
             && self.leftovers.is_empty()
+            && !self.known
             && self.cancel.gate.clean();
         rests.then_some(AtRest(()))
     }
@@ -235,6 +239,11 @@ impl Connection {
             wire::close_statement_frame(&name, &mut self.to_send);
             self.replies.sent(Asked::Close, Asker::Gateway);
         }
+    }
+
+    /// A client knows its process id. Nobody else is to use it: when it is free, it is closed.
+    pub fn note_known(&mut self) {
+        self.known = true;
     }
 
     /// Notes that a message was sent, or will be with the next bytes.
@@ -322,6 +331,9 @@ impl Connection {
             fate,
         });
         self.scanned += len;
+        if header.tag == b'A' {
+            self.rename_notifier(start);
+        }
         let described = self.note_statement(awaited, header.tag, whole, start, len);
         Ok(Some(Piece {
             tag: header.tag,
@@ -333,6 +345,17 @@ impl Connection {
             described,
             answers: awaited,
         }))
+    }
+
+    /// A client knows sessions by their numbers, not the processes that serve them: the notification at `start` says whose
+    /// process it was.
+    fn rename_notifier(&mut self, start: usize) {
+        let place = self.received.get_mut(start + 5..start + 9);
+        if let Some(Ok(place)) = place.map(<&mut [u8; 4]>::try_from)
+            && let Some(number) = self.registered.number_for(u32::from_be_bytes(*place))
+        {
+            *place = number.to_be_bytes();
+        }
     }
 
     /// What a frame means for the shared statement that it is about.

@@ -88,6 +88,8 @@ impl Remains {
                 settings: true,
                 ..nothing
             },
+            // nothing at the server; its connection is closed all the same
+            "backend_pid" => nothing,
             _ => Self::UNKNOWN,
         }
     }

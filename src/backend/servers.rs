@@ -1,7 +1,7 @@
 //! Every open backend connection, as the console shows it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -38,12 +38,18 @@ pub struct ServerCard {
     /// When it was opened.
     pub opened: Instant,
     session: AtomicU64,
+    number: AtomicU32,
 }
 
 impl ServerCard {
     /// Notes which session uses it, 0 for none.
     pub fn used_by(&self, session: u64) {
         self.session.store(session, Ordering::Relaxed);
+    }
+
+    /// Notes the number that the session which uses it, or was the last to, has for its client in place of `pid`.
+    pub fn speaks_for(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
     }
 
     /// What it is doing, and for which session.
@@ -76,12 +82,22 @@ impl Servers {
             pid,
             opened,
             session: AtomicU64::new(0),
+            number: AtomicU32::new(0),
         });
         self.cards().insert(id, Arc::clone(&card));
         Registered {
             card,
             servers: Arc::clone(self),
         }
+    }
+
+    /// The number of the session that uses the connection of process `pid` at the backend of `key`, or was the last to.
+    pub(super) fn number_for(&self, key: &ServerKey, pid: u32) -> Option<u32> {
+        let cards = self.cards();
+        let card = cards
+            .values()
+            .rfind(|card| card.pid == pid && card.key.backend == key.backend)?;
+        Some(card.number.load(Ordering::Relaxed)).filter(|number| *number > 0)
     }
 
     /// Every card, oldest first.
@@ -94,6 +110,13 @@ impl Servers {
 pub(super) struct Registered {
     pub(super) card: Arc<ServerCard>,
     servers: Arc<Servers>,
+}
+
+impl Registered {
+    /// What clients know the process `pid` of the same server as, where a session uses it or did so last.
+    pub(super) fn number_for(&self, pid: u32) -> Option<u32> {
+        self.servers.number_for(&self.card.key, pid)
+    }
 }
 
 impl Drop for Registered {

@@ -262,6 +262,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn pin_for(&mut self, reason: PinReason, session: Option<&SessionUse>) {
         let first = !self.pins.any();
         self.pins.add(reason, session);
+        if reason == PinReason::BackendPid
+            && let Binding::Held(lease) = &mut self.binding
+        {
+            lease.note_known();
+        }
         if first {
             let reason = pin_word(reason);
             self.card.note_pinned(Some(reason));

@@ -72,6 +72,9 @@ pub enum ServeError {
     /// The portal is not known; its name.
     #[error("portal \"{0}\" does not exist")]
     UndefinedPortal(String),
+    /// A session of another user is to be cancelled or ended.
+    #[error("must be a member of the role whose {0} or member of pg_signal_backend")]
+    NotYours(&'static str),
     /// What cannot be: a mistake of the gateway's own.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -98,6 +101,7 @@ impl ClientError for ServeError {
             Self::UndefinedStatement(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
             Self::TooManyStatements => SqlState::PROGRAM_LIMIT_EXCEEDED,
             Self::UndefinedPortal(_) => SqlState::INVALID_CURSOR_NAME,
+            Self::NotYours(_) => SqlState::INSUFFICIENT_PRIVILEGE,
             Self::Internal(_) => SqlState::INTERNAL_ERROR,
         }
     }
@@ -125,6 +129,7 @@ impl ClientError for ServeError {
             | Self::NumberOfSequence
             | Self::TooManyStatements
             | Self::UndefinedPortal(_)
+            | Self::NotYours(_)
             | Self::Internal(_) => Severity::Error,
         }
     }
@@ -153,6 +158,7 @@ impl ClientError for ServeError {
             | Self::PlanChanged
             | Self::TooManyStatements
             | Self::UndefinedPortal(_)
+            | Self::NotYours(_)
             | Self::Internal(_) => None,
         }
     }
@@ -177,6 +183,10 @@ impl ClientError for ServeError {
             Self::Setting(_) => {
                 Some("The gateway's own settings are tollgate.cache and tollgate.last.".to_owned())
             }
+            Self::NotYours(_) => Some(
+                "Sessions of the same user can be ended, and all of them by users with \"admin = true\"."
+                    .to_owned(),
+            ),
             Self::Cancelled
             | Self::Protocol(_)
             | Self::Shutdown

@@ -209,37 +209,43 @@ fn usable(
 }
 
 /// What is bound: the text, and what is filled in.
-struct Bound<'b> {
-    text: &'b [u8],
-    parameters: Vec<KeyParameter<'b>>,
-    formats: Vec<i16>,
+pub(super) struct Bound<'b> {
+    pub(super) text: &'b [u8],
+    pub(super) parameters: Vec<KeyParameter<'b>>,
+    pub(super) formats: Vec<i16>,
 }
 
 /// Text and parameters of the request's single statement; `None` where a parameter names a moment, or what the client
 /// sent is not sound (the backend will say so).
-fn bound<'b>(
+pub(super) fn bound<'b>(
     request: &Request,
     bytes: &'b [u8],
     facts: &'b Facts,
+    statements: &'b Statements,
+) -> Option<Bound<'b>> {
+    match facts.form {
+        Form::Simple => Some(Bound {
+            text: wire::query_text(bytes).ok()?,
+            parameters: Vec::new(),
+            formats: Vec::new(),
+        }),
+        Form::Series => None,
+        Form::Portal(portal) => bound_by(request, bytes, portal.bind, statements),
+    }
+}
+
+/// As [`bound`], by the `Bind` that is the request's frame number `bind`.
+pub(super) fn bound_by<'b>(
+    request: &Request,
+    bytes: &'b [u8],
+    bind: usize,
     statements: &'b Statements,
 ) -> Option<Bound<'b>> {
     let frame = |index: usize| {
         let frame = request.frames.get(index)?;
         bytes.get(frame.start..frame.end)
     };
-    let portal = match facts.form {
-        Form::Simple => {
-            let text = wire::query_text(bytes).ok()?;
-            return Some(Bound {
-                text,
-                parameters: Vec::new(),
-                formats: Vec::new(),
-            });
-        }
-        Form::Series => return None,
-        Form::Portal(portal) => portal,
-    };
-    let bind = wire::bind(frame(portal.bind)?).ok()?;
+    let bind = wire::bind(frame(bind)?).ok()?;
     let parsed = request
         .frames
         .iter()

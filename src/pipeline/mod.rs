@@ -22,6 +22,7 @@ mod numbers;
 mod observe;
 mod outgoing;
 mod own;
+mod processes;
 mod realm;
 mod relay;
 mod rename;

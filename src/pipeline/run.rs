@@ -162,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Err(Stopped::Refused(ServeError::Unavailable(error)));
         }
         lease.card().used_by(self.card.id.0);
+        lease.card().speaks_for(self.card.key.id);
         self.unnamed_here = false;
         self.numbers_taken = false;
         self.binding = Binding::Held(lease);

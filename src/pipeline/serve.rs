@@ -100,6 +100,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if self.controls(&facts) {
             return self.serve_control(request, facts, began);
         }
+        if let Some(asked) = self.asks_process(request, &facts) {
+            return self.serve_process(request, facts, asked, began).await;
+        }
         let mut story = Story::of(&facts, request, began);
         if facts.too_many {
             self.refuse_with(request, &ServeError::TooManyStatements, &mut story);

@@ -350,8 +350,8 @@ impl SessionCard {
 const UNRESPONSIVE_AFTER_MS: u64 = 10_000;
 
 /// Clients take the number in their key for the process id of their backend. Numbers begin above every process id that
-/// Linux gives (at most 2^22, `PID_MAX_LIMIT`): who asks the server to cancel or end the process of that number hits nobody,
-/// not a backend that serves somebody else.
+/// Linux gives (at most 2^22, `PID_MAX_LIMIT`): who asks to cancel or end the process of that number means a session, never a
+/// backend that serves somebody else.
 const FIRST_KEY: u32 = 5_000_000;
 
 /// The key of the session that came as number `count`: above every process id, and positive as a signed number, which is
@@ -445,6 +445,11 @@ impl Sessions {
         let card = self.cards().get(&key.id).cloned()?;
         let right: bool = subtle::ConstantTimeEq::ct_eq(&*card.key.secret, &*key.secret).into();
         right.then_some(card)
+    }
+
+    /// The session that its client knows by `number`.
+    pub fn numbered(&self, number: u32) -> Option<Arc<SessionCard>> {
+        self.cards().get(&number).cloned()
     }
 
     /// Every session, oldest first.

@@ -73,6 +73,7 @@ pub(super) fn pin_word(reason: PinReason) -> &'static str {
         PinReason::AdvisoryLock => "advisory_lock",
         PinReason::Role => "role",
         PinReason::Setting => "setting",
+        PinReason::BackendPid => "backend_pid",
         PinReason::Procedure => "procedure",
         PinReason::Unparsed => "unparsed",
     }
@@ -173,7 +174,8 @@ impl Aftermath {
                 | PinReason::PreparedStatement
                 | PinReason::Cursor
                 | PinReason::Listen
-                | PinReason::AdvisoryLock => false,
+                | PinReason::AdvisoryLock
+                | PinReason::BackendPid => false,
             };
             self.moves_path |= unknown;
             self.moves_settings |= unknown;

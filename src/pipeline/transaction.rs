@@ -23,7 +23,7 @@ use crate::backend::{Asked, Asker, BackendError};
 use crate::config::BackendKind;
 use crate::error::ClientError;
 use crate::session::{Ending, Prepared, Request};
-use crate::sql::{Analyzer, Backslash, Statement, TransactionControl};
+use crate::sql::{Analysis, Analyzer, Backslash, Statement, TransactionControl};
 use crate::telemetry::event::RequestEnd;
 use crate::wire::{self, Column, TransactionStatus};
 
@@ -170,9 +170,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if facts.foreign > 0 || facts.unknown || facts.parameterized {
             return false;
         }
+        let kind = self.identity.team.backend.kind;
+        // what is bound now and run by a later request has to be answered here too
+        let bound = facts
+            .confirmations
+            .iter()
+            .filter_map(|confirmation| match confirmation {
+                Confirmation::Bound(_, portal) => Some(portal),
+                Confirmation::Prepared(..)
+                | Confirmation::Described(_)
+                | Confirmation::AllClosed
+                | Confirmation::ClosedStatement(_)
+                | Confirmation::Nothing => None,
+            });
+        let here = |analysis: &Analysis| {
+            let statement = analysis.single();
+            statement.is_some_and(|statement| self.begun.after(statement, b"", kind).is_some())
+        };
+        if bound.clone().count() > facts.runs.len()
+            && !bound
+                .into_iter()
+                .all(|portal| portal.analysis.as_ref().is_some_and(here))
+        {
+            return false;
+        }
         let mut begun = self.begun.clone();
         facts.statements().all(|statement| {
-            let Some((after, _)) = begun.after(statement, b"", self.identity.team.backend.kind) else {
+            let Some((after, _)) = begun.after(statement, b"", kind) else {
                 return false;
             };
             begun = after;
@@ -282,7 +306,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::Analysis;
 
     #[test]
     fn a_transaction_is_answered_for_as_the_server_would() {

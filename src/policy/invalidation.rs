@@ -71,6 +71,7 @@ fn session(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<
             | PinReason::TemporaryTable
             | PinReason::Listen
             | PinReason::AdvisoryLock
+            | PinReason::BackendPid
             | PinReason::Role
             | PinReason::Setting,
         )

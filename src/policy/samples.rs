@@ -40,6 +40,7 @@ pub(super) fn statement(kind: StatementKind) -> Statement {
         transaction: None,
         setting: None,
         session: None,
+        process: None,
         pin: None,
     }
 }

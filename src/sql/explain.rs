@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::cache::Analysis;
 use super::statement::{
-    Located, PinReason, RelationName, SessionUse, SettingChange, StatementKind, TransactionControl,
+    Located, PinReason, ProcessUse, RelationName, SessionUse, SettingChange, StatementKind,
+    TransactionControl,
 };
 
 /// One block per statement, one aligned line per fact; facts that say nothing are left out.
@@ -66,6 +67,9 @@ fn facts(out: &mut String, located: &Located) {
     }
     if let Some(session) = &statement.session {
         line(out, "session", &in_session(session));
+    }
+    if let Some(usage) = statement.process {
+        line(out, "process", process(usage));
     }
     if let Some(reason) = statement.pin {
         line(out, "pins", pin(reason));
@@ -157,6 +161,14 @@ fn in_session(session: &SessionUse) -> String {
     }
 }
 
+fn process(usage: ProcessUse) -> &'static str {
+    match usage {
+        ProcessUse::Number => "asks for its own number",
+        ProcessUse::Cancel => "cancels what one runs, by its number",
+        ProcessUse::Terminate => "ends one, by its number",
+    }
+}
+
 fn pin(reason: PinReason) -> &'static str {
     match reason {
         PinReason::TemporaryTable => "temporary table",
@@ -166,6 +178,7 @@ fn pin(reason: PinReason) -> &'static str {
         PinReason::AdvisoryLock => "advisory lock",
         PinReason::Role => "role",
         PinReason::Setting => "setting",
+        PinReason::BackendPid => "process id",
         PinReason::Procedure => "procedure",
         PinReason::Unparsed => "not understood",
     }

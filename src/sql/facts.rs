@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::process::ProcessCall;
 use super::session::set_config;
 use super::shape::{Literals, fingerprint, write_token};
 use super::statement::{
@@ -153,6 +154,7 @@ impl Draft {
             transaction: self.transaction,
             setting: self.setting,
             session: self.session,
+            process: ProcessCall::read(text, tokens).map(|call| call.usage),
             pin: self.pin,
         }
     }
@@ -170,6 +172,7 @@ impl Draft {
         for function in &self.functions {
             match function.name.as_ref() {
                 "set_config" | "setseed" => return Some(PinReason::Setting),
+                "pg_backend_pid" => return Some(PinReason::BackendPid),
                 "dblink_connect" | "dblink_connect_u" => return Some(PinReason::Procedure),
                 name if ["pg_advisory_lock", "pg_try_advisory_lock"]
                     .iter()

@@ -130,10 +130,23 @@ pub enum PinReason {
     Role,
     /// `SET` of something that cannot be followed, `set_config(…)`, `SET SESSION CHARACTERISTICS`.
     Setting,
+    /// A query that tells the process id of its connection, which may be used to end it.
+    BackendPid,
     /// `LOAD`, `DO`, `CALL`: what it leaves behind is not known.
     Procedure,
     /// Text that was not understood.
     Unparsed,
+}
+
+/// What a statement that is about a process, by its number, does, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProcessUse {
+    /// `SELECT pg_backend_pid()`.
+    Number,
+    /// `SELECT pg_cancel_backend(number)`, `CANCEL number`.
+    Cancel,
+    /// `SELECT pg_terminate_backend(number)`.
+    Terminate,
 }
 
 /// What a statement does with what lives in one backend session.
@@ -202,6 +215,8 @@ pub struct Statement {
     pub setting: Option<SettingChange>,
     /// What it does with what lives in one backend session, where that can be told.
     pub session: Option<SessionUse>,
+    /// What it asks of a process, where it does nothing else; of which one is told by its text: [`super::ProcessCall`].
+    pub process: Option<ProcessUse>,
     /// Why the session must keep its backend connection afterwards.
     pub pin: Option<PinReason>,
 }

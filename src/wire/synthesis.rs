@@ -18,6 +18,10 @@ use crate::error::{ClientError, Severity, SqlState};
 pub enum ColumnType {
     /// `varchar`, as Redshift has no other text.
     Text,
+    /// `boolean`.
+    Bool,
+    /// `integer`.
+    Int4,
     /// `bigint`.
     Int8,
     /// `double precision`.
@@ -47,6 +51,10 @@ pub enum Value {
     Null,
     /// For a text column.
     Text(String),
+    /// For a `boolean` column.
+    Bool(bool),
+    /// For an `integer` column.
+    Int4(i32),
     /// For a `bigint` column.
     Int8(i64),
     /// For a `double precision` column.
@@ -88,23 +96,28 @@ fn put(message: &impl Message, out: &mut BytesMut) {
 
 /// `RowDescription`; `formats` as in [`crate::wire::with_formats`], but one number each.
 pub fn row_description(columns: &[Column], formats: &[i16], out: &mut BytesMut) {
-    let fields = columns.iter().enumerate().map(|(index, column)| {
-        let (oid, size) = match column.kind {
-            ColumnType::Text => (1043, -1),
-            ColumnType::Int8 => (20, 8),
-            ColumnType::Float8 => (701, 8),
-        };
-        FieldDescription::new(
-            column.name.to_owned(),
-            0,
-            0,
-            oid,
-            size,
-            -1,
-            format_of(formats, index),
-        )
-    });
+    let fields = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| field_description(column.name, column.kind, format_of(formats, index)));
     put(&RowDescription::new(fields.collect()), out);
+}
+
+/// `RowDescription` of one column, whose name a client chose; `formats` as in [`row_description`].
+pub fn column_description(name: &str, kind: ColumnType, formats: &[i16], out: &mut BytesMut) {
+    let field = field_description(name, kind, format_of(formats, 0));
+    put(&RowDescription::new(vec![field]), out);
+}
+
+fn field_description(name: &str, kind: ColumnType, format: i16) -> FieldDescription {
+    let (oid, size) = match kind {
+        ColumnType::Text => (1043, -1),
+        ColumnType::Bool => (16, 1),
+        ColumnType::Int4 => (23, 4),
+        ColumnType::Int8 => (20, 8),
+        ColumnType::Float8 => (701, 8),
+    };
+    FieldDescription::new(name.to_owned(), 0, 0, oid, size, -1, format)
 }
 
 fn format_of(formats: &[i16], index: usize) -> i16 {
@@ -124,6 +137,10 @@ pub fn data_row(values: &[Value], formats: &[i16], out: &mut BytesMut) {
         match value {
             Value::Null => out.put_i32(-1),
             Value::Text(text) => field(text.as_bytes(), out),
+            Value::Bool(yes) if binary => field(&[u8::from(*yes)], out),
+            Value::Bool(yes) => field(if *yes { b"t" } else { b"f" }, out),
+            Value::Int4(number) if binary => field(&number.to_be_bytes(), out),
+            Value::Int4(number) => field(number.to_string().as_bytes(), out),
             Value::Int8(number) if binary => field(&number.to_be_bytes(), out),
             Value::Int8(number) => field(number.to_string().as_bytes(), out),
             Value::Float8(number) if binary => field(&number.to_be_bytes(), out),

@@ -7,9 +7,6 @@ use crate::support::frames::Frames;
 use crate::support::gateway::{ANA, Setup};
 use crate::support::wire::{Login, Wire};
 
-/// The largest process id that Linux gives (`PID_MAX_LIMIT`).
-const LAST_PROCESS: u32 = 1 << 22;
-
 /// A call of the function `oid` with binary arguments and a binary result.
 fn call(oid: u32, arguments: &[&[u8]]) -> Frames {
     let mut body = oid.to_be_bytes().to_vec();
@@ -28,11 +25,6 @@ fn hex(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("a text takes it");
         text
     })
-}
-
-/// The process id that `wire` was told at its login.
-fn process(wire: &Wire) -> u32 {
-    u32::from_be_bytes(wire.greeting.key[..4].try_into().expect("a key"))
 }
 
 // psycopg2: tests/test_lobject.py, test_read_large
@@ -131,24 +123,6 @@ fn drivers_of_amazon_are_told_a_version_of_redshift() {
             "{parameters:?}"
         );
     }
-}
-
-// psycopg2: tests/test_cursor.py, test_external_close_async, ended whichever backend had the number
-#[test]
-fn the_process_id_of_a_session_is_that_of_no_backend() {
-    let stage = Stage::new();
-    let mut sessions: Vec<Wire> = (0..5).map(|_| stage.ana()).collect();
-    let mut numbers: Vec<u32> = sessions.iter().map(process).collect();
-    for wire in &mut sessions {
-        for number in &numbers {
-            assert!(*number > LAST_PROCESS && *number < 1 << 31, "{number}");
-            let ended = wire.run(&format!("SELECT pg_terminate_backend({number})"));
-            assert_eq!(ended.value(), "f", "there is no such process");
-        }
-    }
-    numbers.sort_unstable();
-    numbers.dedup();
-    assert_eq!(numbers.len(), sessions.len(), "each has its own");
 }
 
 // pgjdbc prepares again, unseen, when it is told so by this code and this routine; it describes portals, not statements

@@ -29,6 +29,7 @@ mod numbers;
 mod operations;
 mod own_settings;
 mod pool;
+mod processes;
 mod property;
 mod quota;
 mod relay;

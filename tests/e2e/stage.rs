@@ -65,6 +65,13 @@ impl Stage {
         Blocked(wire)
     }
 
+    /// The only process of the role `growth` that serves this database.
+    pub(crate) fn process(&self) -> String {
+        let sql =
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = 'growth'";
+        self.superuser().value(sql)
+    }
+
     /// Waits until exactly `count` queries of this database wait for a lock.
     pub(crate) fn await_blocked(&self, count: usize) {
         self.await_activity("wait_event_type = 'Lock'", count);
