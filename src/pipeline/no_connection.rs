@@ -66,7 +66,7 @@ impl std::error::Error for NoConnection {
 impl ClientError for NoConnection {
     fn sqlstate(&self) -> SqlState {
         self.cause()
-            .map_or(SqlState::TOO_MANY_CONNECTIONS, |error| error.sqlstate())
+            .map_or(SqlState::TOO_MANY_CONNECTIONS, ClientError::sqlstate)
     }
 
     fn detail(&self) -> Option<String> {
