@@ -19,7 +19,8 @@ pub(super) const PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// The only kind of channel binding that PostgreSQL has.
 const END_POINT: &str = "p=tls-server-end-point";
 
-/// More rounds than that no server asks for; each costs time.
+/// More rounds than that no server asks for in earnest. They are counted on a thread that serves others too: so many take
+/// some tenths of a second.
 const MAX_ITERATIONS: u32 = 1_000_000;
 
 /// Why an exchange fails.
@@ -40,6 +41,9 @@ pub enum ScramError {
     /// The server does not know the password.
     #[error("the server could not prove that it knows the password")]
     Server,
+    /// The server asks for more work than a login may cost.
+    #[error("the server asks for {0} rounds of SCRAM, and {MAX_ITERATIONS} are the most that are done")]
+    Rounds(u64),
     /// The key was learnt from another verifier.
     #[error(
         "the server's salt or iterations are not those that the gateway knows: the password was changed, or is no longer \
@@ -218,11 +222,7 @@ impl Client {
         let salt = BASE64
             .decode(attribute(attributes.next(), "s=")?)
             .map_err(|_| ScramError::Malformed("salt"))?;
-        let iterations = attribute(attributes.next(), "i=")?
-            .parse()
-            .ok()
-            .filter(|rounds| (1..=MAX_ITERATIONS).contains(rounds))
-            .ok_or(ScramError::Malformed("iterations"))?;
+        let iterations = rounds(attribute(attributes.next(), "i=")?)?;
         let derived;
         let key = match known {
             Known::Password(password) => {
@@ -255,6 +255,19 @@ impl Proved {
             Err(ScramError::Server)
         }
     }
+}
+
+/// How many rounds the server asks for.
+fn rounds(digits: &str) -> Result<u32, ScramError> {
+    let asked: u64 = digits
+        .parse()
+        .ok()
+        .filter(|asked| *asked > 0)
+        .ok_or(ScramError::Malformed("iterations"))?;
+    u32::try_from(asked)
+        .ok()
+        .filter(|rounds| *rounds <= MAX_ITERATIONS)
+        .ok_or(ScramError::Rounds(asked))
 }
 
 fn text(message: &[u8]) -> Result<&str, ScramError> {
@@ -439,12 +452,34 @@ mod tests {
             "e=no",
             "r=NONCEx,s=?,i=1",
             "r=NONCEx,s=AAAA,i=0",
-            "r=NONCEx,s=AAAA,i=9999999",
+            "r=NONCEx,s=AAAA,i=-1",
+            "r=NONCEx,s=AAAA,i=99999999999999999999",
         ] {
-            let (client, _, _) = Client::begin(&[PLAIN.as_bytes()], None).unwrap();
-            let message = challenge.replace("NONCE", &client.nonce);
-            let proof = client.prove(message.as_bytes(), &Known::Password("geheim"));
+            let proof = answer_to(challenge);
             assert!(matches!(proof, Err(ScramError::Malformed(_))), "{challenge}");
         }
+    }
+
+    /// What a client says to a challenge, in which NONCE stands for its own.
+    fn answer_to(challenge: &str) -> Result<(), ScramError> {
+        let (client, _, _) = Client::begin(&[PLAIN.as_bytes()], None).unwrap();
+        let message = challenge.replace("NONCE", &client.nonce);
+        let proof = client.prove(message.as_bytes(), &Known::Password("geheim"));
+        proof.map(drop)
+    }
+
+    #[test]
+    fn a_server_that_asks_for_endless_work_is_refused_before_any_is_done() {
+        assert_eq!(answer_to("r=NONCEx,s=AAAA,i=4096"), Ok(()));
+        for asked in [1_000_001, 2_147_483_647, u64::MAX] {
+            assert_eq!(
+                answer_to(&format!("r=NONCEx,s=AAAA,i={asked}")),
+                Err(ScramError::Rounds(asked))
+            );
+        }
+        assert_eq!(
+            ScramError::Rounds(2_147_483_647).to_string(),
+            "the server asks for 2147483647 rounds of SCRAM, and 1000000 are the most that are done"
+        );
     }
 }

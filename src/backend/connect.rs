@@ -237,6 +237,10 @@ impl Connect for Connector {
         connection.is_quiet()
     }
 
+    fn ended(connection: &Box<Connection>) -> bool {
+        connection.has_ended()
+    }
+
     async fn check(connection: &mut Box<Connection>) -> bool {
         let asked = tokio::time::timeout(CHECK, connection.ask_nothing()).await;
         asked.is_ok_and(|answer| answer.is_ok())

@@ -454,6 +454,11 @@ impl Connection {
             .map_err(BackendError::Lost)
     }
 
+    /// Whether the server is known to have closed it, as [`Transport::has_ended`] has it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.stream.has_ended()
+    }
+
     /// Whether nothing came while nobody used it. Does not wait. A socket that another thread's reactor watches is
     /// moved to this one's: else each of its events would wake two threads.
     pub(super) fn is_quiet(&mut self) -> bool {

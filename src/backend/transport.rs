@@ -2,15 +2,15 @@
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -157,6 +157,17 @@ impl Transport {
         Ok(quiet)
     }
 
+    /// Whether the reactor that watches the socket has seen the peer close it, whatever is still to be read. On any
+    /// thread; costs no system call.
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => is_closed(stream.ready(Interest::READABLE)),
+            Self::Unix(stream) => is_closed(stream.ready(Interest::READABLE)),
+            Self::Tls(stream) => is_closed(stream.get_ref().0.ready(Interest::READABLE)),
+            Self::Lost => true,
+        }
+    }
+
     /// Writes what fits now, without waiting; for a farewell.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -165,6 +176,17 @@ impl Transport {
             // the peer takes the closed socket for the farewell
             Self::Tls(_) | Self::Lost => Ok(0),
         }
+    }
+}
+
+/// Whether what is known of a socket by now says that nothing will come any more.
+fn is_closed(readiness: impl Future<Output = io::Result<Ready>>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(readiness).poll(&mut cx) {
+        Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+        // its reactor is gone
+        Poll::Ready(Err(_)) => true,
+        Poll::Pending => false,
     }
 }
 
@@ -244,6 +266,33 @@ mod tests {
         options.apply(&socket).unwrap();
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), options.user_timeout);
+    }
+
+    #[test]
+    fn a_socket_whose_peer_has_closed_it_is_known_to_have_ended_whatever_it_said_before() {
+        let limit = Duration::from_mins(1);
+        for said in [&b""[..], b"farewell"] {
+            runtime().block_on(async {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (mut peer, _) = listener.accept().await.unwrap();
+                let transport = Transport::Tcp(stream);
+                assert!(!transport.has_ended());
+                peer.write_all(said).await.unwrap();
+                drop(peer);
+                let told = async {
+                    while !transport.has_ended() {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::time::timeout(limit, told).await.unwrap();
+                // also by a thread without a reactor
+                std::thread::scope(|scope| {
+                    let elsewhere = scope.spawn(|| transport.has_ended());
+                    assert!(elsewhere.join().unwrap());
+                });
+            });
+        }
     }
 
     #[test]

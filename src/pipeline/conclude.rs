@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::facts::Form;
 use super::observe::Observer;
 use super::outgoing::Visit;
+use super::relay::RelayEnd;
 use super::rename::Naming;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
@@ -354,6 +355,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if ended {
             self.writes.clear();
         }
+    }
+
+    /// Whether a request that ended like this may have been committed. A simple query that is one COPY, and was cut off
+    /// before the server heard of the end of the data, was not.
+    pub(super) fn may_be_committed(
+        &self,
+        end: &RelayEnd,
+        aftermath: &Aftermath,
+        observer: &Observer,
+    ) -> bool {
+        let cut_off = aftermath.alone && !observer.extended() && observer.copy_in_cut_off();
+        // of a series that was not ended, other parts may be
+        matches!(end, RelayEnd::Done) || self.unanswered.is_some() || !cut_off
     }
 
     /// The client is gone: if its connection is too, what it wrote last may still be committed.

@@ -156,6 +156,10 @@ pub(super) struct Observer {
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
     copy_in: CopyIn,
+    /// The backend has asked for COPY data.
+    copy_in_begun: bool,
+    /// A CopyDone or CopyFail was sent, or goes with what is sent next; clients need not wait until the backend asks.
+    copy_end_sent: bool,
     /// The answer is not whole: a portal was suspended, rows were copied, several statements ran.
     partial: bool,
 }
@@ -185,8 +189,14 @@ impl Observer {
         self.extended && self.copy_in == CopyIn::Ended
     }
 
+    /// Whether the backend has asked for COPY data and never heard that they end: that COPY cannot have succeeded.
+    pub(super) fn copy_in_cut_off(&self) -> bool {
+        self.copy_in_begun && !self.copy_end_sent
+    }
+
     /// The client ended its COPY.
     pub(super) fn copy_in_ends(&mut self) {
+        self.copy_end_sent = true;
         if self.copy_in == CopyIn::Reading {
             self.copy_in = CopyIn::Ended;
         }
@@ -247,6 +257,7 @@ impl Observer {
             b'G' => {
                 self.partial = true;
                 self.copy_in = CopyIn::Reading;
+                self.copy_in_begun = true;
             }
             _ => {}
         }

@@ -299,6 +299,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             && observer.error.is_none()
             && (self.unnamed_here || sent.leaves_unnamed);
         self.end_visits(&sent.visits, observer.error.is_some());
+        let guard = guard.filter(|_| self.may_be_committed(&end, &aftermath, &observer));
         match end {
             RelayEnd::Done => {
                 let fatal = observer.fatal;

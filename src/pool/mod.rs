@@ -64,6 +64,10 @@ pub trait Connect: Send + Sync + 'static {
     /// Whether an idle connection is still open and has said nothing. Called on the thread that will use it.
     fn quiet(connection: &mut Self::Connection) -> bool;
 
+    /// Whether the peer is known to have closed an idle connection. Called under the pool's lock, on any thread, and often:
+    /// asks nobody.
+    fn ended(connection: &Self::Connection) -> bool;
+
     /// Asks an idle connection whether it still answers, in a bounded time.
     fn check(connection: &mut Self::Connection) -> impl Future<Output = bool> + Send;
 }
@@ -306,7 +310,8 @@ impl<C: Connect> Pool<C> {
         Place::serve(&self.shared);
     }
 
-    /// Closes what has been idle for too long, and tells what else is to be done. To be called several times a second.
+    /// Closes what has been idle for too long or was closed by the peer, and tells what else is to be done. To be called
+    /// several times a second.
     #[must_use]
     pub fn sweep(&self, now: Instant) -> Swept<C> {
         let old = self.shared.state().take_old(now);

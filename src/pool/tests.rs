@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-/// Connections are the numbers 1, 2, 3 …; 13 has spoken, and from 100 to 199 none answers. A key `team/database` is of
+/// Connections are the numbers 1, 2, 3 …; 13 has spoken, from 100 to 199 none answers, and 300 is closed by the peer. A key `team/database` is of
 /// the group `team`.
 #[derive(Default)]
 struct Counting {
@@ -49,6 +49,10 @@ impl Connect for Counting {
 
     fn may_open(&self, key: &&'static str) -> bool {
         !key.ends_with("not logged in")
+    }
+
+    fn ended(connection: &u32) -> bool {
+        *connection == 300
     }
 
     fn failure(error: &&'static str) -> Failure {
@@ -201,6 +205,29 @@ async fn an_idle_connection_of_another_key_makes_room() {
     assert!(futures_util::poll!(&mut other).is_pending());
     lease.give_back(Rested, Instant::now());
     assert_eq!(*other.await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_peer_has_closed_is_closed_at_the_next_sweep() {
+    let pool = pool(3);
+    pool.connector().opened.store(298, Ordering::Relaxed);
+    let mut leases = Vec::new();
+    for _ in 0..3 {
+        leases.push(pool.checkout(&"a", PATIENCE).await.unwrap());
+    }
+    let now = Instant::now();
+    for lease in leases {
+        lease.give_back(Rested, now);
+    }
+    assert_eq!(counts(&pool, "a"), (0, 3, 0));
+    assert!(pool.sweep(now).openings.is_empty());
+    assert_eq!(counts(&pool, "a"), (0, 2, 0));
+    // one that is to be ready is opened anew
+    pool.set_limits(Limits {
+        min_connections: 3,
+        ..limits(3)
+    });
+    assert_eq!(pool.sweep(now).openings.len(), 1);
 }
 
 #[tokio::test]

@@ -368,6 +368,8 @@ mod tests {
             "DELETE @ t WHEREINS a 42 =b",
             "SELECT count(*) FROM @ t a 1",
             "SELECT count(*) FROM @ t a 2",
+            "SELECT set_config('role', 'a', false)",
+            "SELECT set_config('search_path', 'a', false)",
             "UNLOAD ('SELECT a FROM t') TO 's3://b'",
             "UNLOAD ('SELECT a FROM u') TO 's3://b'",
             r"SELECT 'a\' FROM t --'",

@@ -35,6 +35,9 @@ use support::wire::{Login, Wire};
 const CLIENTS: usize = 48;
 /// How long a storm takes, and a calm.
 const PHASE: Duration = Duration::from_secs(8);
+/// Operations that a calm has at least, and how long it may take for them.
+const DONE_IN_A_CALM: u64 = 200;
+const LONGEST_CALM: Duration = Duration::from_mins(2);
 /// How long it may take until everybody has noticed that a storm is over.
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// How much the gateway's memory may have grown between the warm-up and the end, in KiB.
@@ -171,9 +174,12 @@ fn weather(
         }
         thread::park_timeout(AFTERMATH);
         shared.storms.fetch_add(1, Ordering::AcqRel);
-        let until = (Instant::now() + PHASE).min(end);
+        let calm = Instant::now();
+        let before = shared.operations.load(Ordering::Relaxed);
+        let done = || shared.operations.load(Ordering::Relaxed) - before;
         let mut console = gateway.console();
-        while Instant::now() < until {
+        // a calm in which nobody got anything done would prove nothing
+        while calm.elapsed() < PHASE || (done() < DONE_IN_A_CALM && calm.elapsed() < LONGEST_CALM) {
             for command in [
                 "SHOW POOLS",
                 "SHOW CLIENTS",
@@ -187,6 +193,15 @@ fn weather(
             }
             thread::park_timeout(Duration::from_millis(500));
         }
+        if done() < DONE_IN_A_CALM {
+            let pools = console.query("SHOW POOLS");
+            let mut errors = shared.errors.lock().unwrap();
+            errors.push(format!(
+                "{} operations in a calm of {LONGEST_CALM:?}: {pools:?}",
+                done()
+            ));
+        }
+        eprintln!("{} operations in a calm of {:?}", done(), calm.elapsed());
         gateway.signal(Signal::SIGHUP);
         if warm.is_none() && Instant::now() >= warm_at {
             warm = Some(gateway.resident_kib());

@@ -12,13 +12,13 @@ use crate::pool::{Connect, Limits, Shared};
 const IN_USE: Duration = Duration::from_hours(1);
 
 impl<C: Connect> State<C> {
-    /// Takes out what is too old, or has been idle for too long and is not kept ready.
+    /// Takes out what the peer has closed, what is too old, and what has been idle for too long and is not kept ready.
     pub(in crate::pool) fn take_old(&mut self, now: Instant) -> Vec<Idle<C>> {
         let (lifetime, timeout) = (self.limits.lifetime, self.limits.idle_timeout);
         let ready = self.limits.min_connections;
         let old = |idle: &Idle<C>| {
             let age = now.saturating_duration_since(idle.opened);
-            !within(age, lifetime / 1000 * u32::from(idle.life))
+            !within(age, lifetime / 1000 * u32::from(idle.life)) || C::ended(&idle.connection)
         };
         let mut closed = Vec::new();
         for shelf in &mut self.shelves {

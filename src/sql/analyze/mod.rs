@@ -365,10 +365,11 @@ fn nesting(text: &[u8], tokens: &[Token]) -> usize {
     deepest
 }
 
-/// Whether facts of a statement hold for every text of the same shape: so unless a literal's value is in them.
+/// Whether facts of a statement hold for every text of the same shape: so unless a literal's value is in them, or
+/// decided about them, as the setting's name does in `set_config('name', …)`.
 pub(super) fn shared_by_shape(statement: &Statement) -> bool {
     statement.setting.is_none()
-        && statement.pin != Some(PinReason::Unparsed)
+        && !matches!(statement.pin, Some(PinReason::Unparsed | PinReason::Setting))
         && !matches!(
             statement.kind,
             StatementKind::Copy | StatementKind::Setting | StatementKind::Session
