@@ -206,6 +206,11 @@ impl Connection {
         }
     }
 
+    /// Whether it has settings of clients' own.
+    pub fn has_custom(&self) -> bool {
+        !self.custom.is_empty()
+    }
+
     /// Whether a session with `settings` that is about to set `also` meets no setting that it has not set itself.
     pub fn suits(&self, settings: &Settings, also: &[Arc<str>]) -> bool {
         let mut custom = self.custom.iter();

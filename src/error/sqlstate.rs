@@ -47,6 +47,8 @@ impl SqlState {
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self("53400");
     /// `54000`: larger than a limit of the program.
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
+    /// `55000`: not in the state that this needs.
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self("55000");
     /// `57014`: cancelled, by the user or by a time limit.
     pub const QUERY_CANCELED: Self = Self("57014");
     /// `57P01`: the server shuts down.

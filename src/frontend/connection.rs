@@ -218,7 +218,10 @@ impl Frontend {
         let backend = &team.backend;
         let patience = backend.checkout_timeout();
         let checkout = backend.pool.checkout(key, patience).await;
-        let mut lease = checkout.map_err(|error| refused_login(backend.no_connection(error), &team.login))?;
+        let mut lease = checkout.map_err(|error| match &team.login {
+            TeamLogin::AsUser => refused_login(backend.no_connection_of_its_own(error)),
+            TeamLogin::Role(_) => ServeError::from(backend.no_connection(error)).into(),
+        })?;
         // what a value means may depend on the one before: here it stands for the first of a session
         let restored = async {
             lease.restore(&Settings::default()).await?;
@@ -339,8 +342,8 @@ impl Frontend {
 
 /// What the backend says to a user who logs in there as itself is for that user; what it says to the gateway's own login
 /// is not, beyond that it is not to be had.
-fn refused_login(error: NoConnection, login: &TeamLogin) -> LoginError {
-    if let (Some(BackendError::Refused { code, message, frame }), TeamLogin::AsUser) = (error.cause(), login)
+fn refused_login(error: NoConnection) -> LoginError {
+    if let Some(BackendError::Refused { code, message, frame }) = error.cause()
         && let Some(code) = SqlState::of_login(code)
     {
         return LoginError::Refused {

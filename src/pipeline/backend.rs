@@ -138,11 +138,16 @@ impl Backend {
 
     /// Tells that a request got no connection, where it is news, and in which words its client hears of it.
     pub fn no_connection(&self, error: CheckoutError<BackendError>) -> NoConnection {
-        let error = NoConnection::new(self.name.clone(), error);
+        let error = self.no_connection_of_its_own(error);
         if let Some(error) = error.attempt() {
             BackendUnreachable { error }.emit(&self.metrics);
         }
         error
+    }
+
+    /// The same for a user who logs in there as itself: that the backend refuses it is no news of the backend.
+    pub fn no_connection_of_its_own(&self, error: CheckoutError<BackendError>) -> NoConnection {
+        NoConnection::new(self.name.clone(), error)
     }
 
     /// Every pool: that of the primary, and the readers'.

@@ -60,6 +60,9 @@ pub enum ServeError {
     /// The prepared statement is not known; its name, empty for the unnamed one.
     #[error("{}", undefined(.0))]
     UndefinedStatement(String),
+    /// The portal was run to its end before; its name.
+    #[error("portal \"{0}\" cannot be run")]
+    PortalDone(String),
     /// A prepared statement has other columns or parameters than the client was told.
     #[error("cached plan must not change result type")]
     PlanChanged,
@@ -101,6 +104,7 @@ impl ClientError for ServeError {
             Self::UndefinedStatement(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
             Self::TooManyStatements => SqlState::PROGRAM_LIMIT_EXCEEDED,
             Self::UndefinedPortal(_) => SqlState::INVALID_CURSOR_NAME,
+            Self::PortalDone(_) => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotYours(_) => SqlState::INSUFFICIENT_PRIVILEGE,
             Self::Internal(_) => SqlState::INTERNAL_ERROR,
         }
@@ -126,6 +130,7 @@ impl ClientError for ServeError {
             | Self::Setting(_)
             | Self::UndefinedStatement(_)
             | Self::PlanChanged
+            | Self::PortalDone(_)
             | Self::NumberOfSequence
             | Self::TooManyStatements
             | Self::UndefinedPortal(_)
@@ -156,6 +161,7 @@ impl ClientError for ServeError {
             | Self::Setting(_)
             | Self::UndefinedStatement(_)
             | Self::PlanChanged
+            | Self::PortalDone(_)
             | Self::TooManyStatements
             | Self::UndefinedPortal(_)
             | Self::NotYours(_)
@@ -195,6 +201,7 @@ impl ClientError for ServeError {
             | Self::Unsupported(_)
             | Self::UndefinedStatement(_)
             | Self::PlanChanged
+            | Self::PortalDone(_)
             | Self::UndefinedPortal(_)
             | Self::Internal(_) => None,
         }

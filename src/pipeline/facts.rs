@@ -9,7 +9,7 @@ use super::observe::Confirmation;
 use super::rename::{Naming, NamingAct};
 use super::series::Series;
 use crate::backend::{Asked, Asker, Connection};
-use crate::session::{Ending, FrameSpan, Request, Settings, SharedStatements, Statements};
+use crate::session::{Ending, FrameSpan, Pins, Request, Settings, SharedStatements, Statements};
 use crate::sql::{
     Analysis, Analyzer, Backslash, SettingChange, Statement, StatementKind, TransactionControl,
 };
@@ -63,6 +63,8 @@ pub(super) struct Facts {
     pub(super) namings: Vec<Naming>,
     /// Prepares a named statement.
     pub(super) names_statement: bool,
+    /// Runs a portal of which only the gateway knows.
+    pub(super) local_portal: bool,
     /// Binds parameters, or gives them types.
     pub(super) parameterized: bool,
     /// Prepares more named statements than a session may have.
@@ -94,6 +96,8 @@ pub(super) struct Spare {
 pub(super) struct Reader<'a> {
     /// What the session has prepared.
     pub(super) statements: &'a Statements,
+    /// What keeps the session's connection.
+    pub(super) pins: &'a Pins,
     /// What the server has still to confirm of a series of which the request is a later part.
     pub(super) late: &'a VecDeque<Confirmation>,
     /// Knows texts.
@@ -139,6 +143,7 @@ impl Facts {
             needs_unnamed: false,
             namings: spare.namings,
             names_statement: false,
+            local_portal: false,
             parameterized: false,
             too_many: false,
             queries: false,
@@ -197,7 +202,7 @@ impl Facts {
     pub(super) fn prepares_again(&self) -> bool {
         self.namings
             .iter()
-            .any(|naming| matches!(naming.act, NamingAct::PrepareAgain))
+            .any(|naming| matches!(naming.act, NamingAct::PrepareAgain | NamingAct::PrepareTaken))
     }
 
     /// Every statement that runs.

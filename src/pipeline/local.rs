@@ -162,6 +162,7 @@ pub fn answer_extended(
                             local: Some(LocalPortal {
                                 text: prepared.text.clone(),
                                 formats: formats(bind.result_formats).into(),
+                                done: false,
                             }),
                         };
                         statements.note_bound(bind.portal, portal);
@@ -192,10 +193,23 @@ pub fn answer_extended(
                 let execute = wire::execute(body)?;
                 match local(statements, execute.portal) {
                     None => Err(undefined_portal(execute.portal)),
-                    Some(portal) => commands.run(&portal.text).map(|answer| match answer {
-                        Some(answer) => finish(&answer, &portal.formats, out),
-                        None => wire::empty_query(out),
-                    }),
+                    Some(portal) if portal.done => Err(Box::new(ServeError::PortalDone(
+                        String::from_utf8_lossy(execute.portal).into_owned(),
+                    ))),
+                    Some(portal) => match commands.run(&portal.text) {
+                        Ok(Some(answer)) => {
+                            finish(&answer, &portal.formats, out);
+                            if answer.columns.is_empty() {
+                                statements.note_done(execute.portal);
+                            }
+                            Ok(())
+                        }
+                        Ok(None) => {
+                            wire::empty_query(out);
+                            Ok(())
+                        }
+                        Err(error) => Err(error),
+                    },
                 }
             }
             FrontendTag::Close => {

@@ -165,6 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                     local: Some(LocalPortal {
                         text: text.as_bytes().into(),
                         formats: said.formats.as_slice().into(),
+                        done: false,
                     }),
                 };
                 self.statements.note_bound(bind.portal, portal);

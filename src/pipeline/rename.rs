@@ -51,6 +51,7 @@ impl Naming {
         match &self.act {
             NamingAct::Prepare(known) | NamingAct::Bind(known) | NamingAct::Describe(known) => Some(known),
             NamingAct::PrepareAgain
+            | NamingAct::PrepareTaken
             | NamingAct::BindUnknown
             | NamingAct::DescribeUnknown
             | NamingAct::Close => None,
@@ -65,6 +66,8 @@ pub(super) enum NamingAct {
     Prepare(KnownStatement),
     /// `Parse` under a name that the session has given already: the server is to say so.
     PrepareAgain,
+    /// `Parse` under a name that SQL has given: it is taken at the connection, too.
+    PrepareTaken,
     /// `Bind` of a statement.
     Bind(KnownStatement),
     /// `Describe` of a statement.
@@ -111,6 +114,10 @@ impl Renaming<'_> {
                 wire::parse_frame(name, b"", b"", out);
                 self.backend.note_sent(Asked::Parse(None), Asker::Gateway);
                 self.backend.leave_behind(name);
+                out.extend_from_slice(message);
+                self.backend.note_sent(Asked::Parse(None), Asker::Client);
+            }
+            NamingAct::PrepareTaken => {
                 out.extend_from_slice(message);
                 self.backend.note_sent(Asked::Parse(None), Asker::Client);
             }

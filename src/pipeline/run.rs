@@ -19,7 +19,7 @@ use super::route::{Wants, Wrote};
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Over, Session};
 use super::settle::{Aftermath, take_over};
-use crate::backend::{BackendError, Connector};
+use crate::backend::{BackendError, Connection, Connector};
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
 use crate::pool::{CheckoutError, Lease};
@@ -119,10 +119,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         let backend = Arc::clone(&self.identity.team.backend);
         let patience = backend.checkout_timeout();
-        if let Some(lease) = backend
-            .pool
-            .checkout_idle(&self.identity.key, |idle| idle.suits(&self.settings, defines))
-        {
+        let (pool, key) = (&backend.pool, &self.identity.key);
+        let suits = |idle: &Connection| idle.suits(&self.settings, defines);
+        // whoever has settings of its own takes a connection that has some, and leaves the others as they are
+        let own = || {
+            (!defines.is_empty()).then(|| pool.checkout_idle(key, |idle| idle.has_custom() && suits(idle)))?
+        };
+        if let Some(lease) = own().or_else(|| pool.checkout_idle(key, |idle| suits(idle))) {
             backend.metrics.checkout(Duration::ZERO);
             return self.hold(lease).await;
         }

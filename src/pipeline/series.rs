@@ -37,6 +37,7 @@ impl<'a> Series<'a> {
             FrontendTag::Execute => {
                 let execute = wire::execute(frame)?;
                 let analysis = self.portal(execute.portal);
+                self.facts.local_portal |= self.is_local(execute.portal);
                 self.facts.count(analysis.as_ref());
                 match analysis {
                     Some(analysis) => self.facts.runs.push(analysis),
@@ -131,6 +132,7 @@ impl<'a> Series<'a> {
             let taken = self.statement(parse.name).is_some();
             let Reader {
                 statements,
+                pins,
                 shared,
                 scope,
                 settings,
@@ -141,7 +143,10 @@ impl<'a> Series<'a> {
             let alone = rand::random::<[u8; 16]>();
             let key = shared.key(scope.unwrap_or(&alone), parse.text, parse.types);
             let prepared = shared.share(key, || prepared(Some(key), analysis, settings));
-            let act = if taken {
+            let by_sql = std::str::from_utf8(parse.name).is_ok_and(|name| pins.prepared(name));
+            let act = if by_sql {
+                NamingAct::PrepareTaken
+            } else if taken {
                 NamingAct::PrepareAgain
             } else {
                 described = Some(Confirmation::Described(parse.name.into()));
@@ -277,6 +282,13 @@ impl<'a> Series<'a> {
             }
         }
         self.reader.statements.prepared(name)
+    }
+
+    /// Whether the portal `name` is one of which only the gateway knows.
+    fn is_local(&self, name: &[u8]) -> bool {
+        let bound = |confirmation: &Confirmation| matches!(confirmation, Confirmation::Bound(bound, _) if **bound == *name);
+        let portal = self.reader.statements.portal(name);
+        !self.facts.confirmations.iter().any(bound) && portal.is_some_and(|portal| portal.local.is_some())
     }
 
     fn portal(&self, name: &[u8]) -> Option<Analysis> {

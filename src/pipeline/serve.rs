@@ -82,6 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         let reader = Reader {
             statements: &self.statements,
+            pins: &self.pins,
             late: &self.late,
             analyzer: &self.gateway.analyzer,
             backslash: self.backslash,

@@ -170,6 +170,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if facts.foreign > 0 || facts.unknown || facts.parameterized {
             return false;
         }
+        if facts.local_portal {
+            return true;
+        }
         let kind = self.identity.team.backend.kind;
         // what is bound now and run by a later request has to be answered here too
         let bound = facts

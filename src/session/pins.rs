@@ -76,7 +76,7 @@ impl Pins {
     }
 
     /// Whether SQL has prepared a statement `name`.
-    pub fn prepared(&self, name: &Arc<str>) -> bool {
+    pub fn prepared(&self, name: &str) -> bool {
         self.prepared.known.contains(name)
     }
 

@@ -116,6 +116,8 @@ pub struct LocalPortal {
     pub text: Box<[u8]>,
     /// The formats of its columns, as `Bind` gave them.
     pub formats: Box<[i16]>,
+    /// It was run, and has no rows that could be asked for again.
+    pub done: bool,
 }
 
 /// A named statement of a session.
@@ -213,6 +215,17 @@ impl Statements {
     pub fn note_bound(&mut self, name: &[u8], portal: Portal) {
         if self.portals.len() < MAX_NOTED || self.portals.contains_key(name) {
             self.portals.insert(name.into(), portal);
+        }
+    }
+
+    /// Notes that the portal `name`, which the gateway runs by itself, was run to its end.
+    pub fn note_done(&mut self, name: &[u8]) {
+        if let Some(local) = self
+            .portals
+            .get_mut(name)
+            .and_then(|portal| portal.local.as_mut())
+        {
+            local.done = true;
         }
     }
 

@@ -270,9 +270,9 @@ fn the_console_disconnects_and_kills_and_says_who_did_it() {
     assert_eq!(ana.ready().value(), "1");
     console.run("RECONNECT");
     assert_eq!(ana.value("SELECT a FROM t"), "1");
-    let pid = ana.value("SELECT pg_backend_pid()");
+    let process = Stage::process_of(&mut ana, "before");
     console.run("RECONNECT");
-    assert_ne!(ana.value("SELECT pg_backend_pid()"), pid);
+    assert_ne!(Stage::process_of(&mut ana, "after"), process);
     let line = stage.gateway.await_log("console command");
     assert_eq!(
         (

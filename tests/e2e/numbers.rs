@@ -48,8 +48,10 @@ fn a_team_without_sharing_keeps_its_connections_and_leaves_nothing() {
     let setup = Setup::new().connections(2).team("pooling = \"session\"");
     let stage = Stage::with(TABLE, &setup);
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    let pid = |wire: &mut crate::support::wire::Wire| wire.value("SELECT pg_backend_pid()");
-    let (first, other) = (pid(&mut ana), pid(&mut ben));
+    let (first, other) = (
+        Stage::process_of(&mut ana, "ana"),
+        Stage::process_of(&mut ben, "ben"),
+    );
     assert_ne!(first, other);
     for wire in [&mut ana, &mut ben] {
         wire.run("INSERT INTO counted (what) VALUES ('x')");
@@ -57,7 +59,7 @@ fn a_team_without_sharing_keeps_its_connections_and_leaves_nothing() {
     for (wire, number) in [(&mut ana, "1"), (&mut ben, "2")] {
         assert_eq!(wire.query("SELECT lastval()").value(), number);
     }
-    assert_eq!(pid(&mut ana), first);
+    assert_eq!(Stage::process_of(&mut ana, "ana"), first);
     let pinned = stage
         .gateway
         .console()
@@ -76,7 +78,7 @@ fn a_team_without_sharing_keeps_its_connections_and_leaves_nothing() {
     drop(ana);
     // the next gets the connection as new
     let mut next = stage.ana();
-    becomes(&first, || pid(&mut next));
+    becomes(&first, || Stage::process_of(&mut next, "next"));
     assert_eq!(next.query("SELECT lastval()").sqlstate(), "55000");
     assert_eq!(next.query("SELECT * FROM t").sqlstate(), "42P01");
     assert_eq!(

@@ -72,6 +72,13 @@ impl Stage {
         self.superuser().value(sql)
     }
 
+    /// The process at the server that runs the queries of `wire`. `mark` tells its query from everybody else's.
+    pub(crate) fn process_of(wire: &mut Wire, mark: &str) -> String {
+        wire.value(&format!(
+            "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%{mark} looks%'"
+        ))
+    }
+
     /// Waits until exactly `count` queries of this database wait for a lock.
     pub(crate) fn await_blocked(&self, count: usize) {
         self.await_activity("wait_event_type = 'Lock'", count);
