@@ -89,6 +89,11 @@ impl Statements {
         Some(known.number)
     }
 
+    /// The statement `key`, if it is there, whatever happened to definitions since it was prepared.
+    pub fn find_old(&self, key: StatementKey) -> Option<StatementNumber> {
+        self.known.get(&key).map(|known| known.number)
+    }
+
     /// What the server said of `key`.
     pub fn description(&self, key: StatementKey) -> Option<Description> {
         self.known.get(&key)?.description

@@ -36,7 +36,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         lease.statements_mut().begin_round(settled);
         let doubtful = doubtful(namings, lease, epoch, &self.settings);
         // in the midst of a series whose answers are still to come there is no time to ask
-        if doubtful.is_empty() || !lease.replies().drained() {
+        let failed = lease.status() == TransactionStatus::Failed;
+        if doubtful.is_empty() || failed || !lease.replies().drained() {
             return Ok(Vec::new());
         }
         // a SET would end the series' own transaction, and in an open one take the place of a SET LOCAL

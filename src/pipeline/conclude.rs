@@ -26,8 +26,9 @@ use crate::wire::TransactionStatus;
 /// Room that is kept for the next request, in messages.
 const MAX_SPARE: usize = 32;
 
-/// Errors of a statement that the server did not even begin: syntax, and statements and portals that do not exist.
-const NOT_BEGUN: [[u8; 5]; 3] = [*b"42601", *b"26000", *b"34000"];
+/// Errors of a statement that the server did not even begin: syntax, and statements and portals that do not exist, or do
+/// already.
+const NOT_BEGUN: [[u8; 5]; 4] = [*b"42601", *b"26000", *b"34000", *b"42P05"];
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The backend has answered everything.

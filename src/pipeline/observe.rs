@@ -156,6 +156,8 @@ pub(super) struct Observer {
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
     copy_in: CopyIn,
+    /// Ends of COPY data that were sent before the backend asked for the data.
+    ends_ahead: u32,
     /// The backend has asked for COPY data.
     copy_in_begun: bool,
     /// A CopyDone or CopyFail was sent, or goes with what is sent next; clients need not wait until the backend asks.
@@ -199,6 +201,8 @@ impl Observer {
         self.copy_end_sent = true;
         if self.copy_in == CopyIn::Reading {
             self.copy_in = CopyIn::Ended;
+        } else {
+            self.ends_ahead += 1;
         }
     }
 
@@ -256,7 +260,13 @@ impl Observer {
             b's' | b'I' | b'H' | b'N' => self.partial = true,
             b'G' => {
                 self.partial = true;
-                self.copy_in = CopyIn::Reading;
+                // the client may have sent all of it before it was asked
+                self.copy_in = if self.ends_ahead > 0 {
+                    self.ends_ahead -= 1;
+                    CopyIn::Ended
+                } else {
+                    CopyIn::Reading
+                };
                 self.copy_in_begun = true;
             }
             _ => {}

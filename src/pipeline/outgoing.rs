@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::facts::{Facts, Form};
+use super::observe::Confirmation;
 use super::rename::Renaming;
 use crate::backend::{Asked, Asker, Connection};
 use crate::session::{Pins, Prepared, Request, Statements};
@@ -37,7 +38,13 @@ pub(super) struct Visit {
 pub(super) fn visits(facts: &Facts, statements: &Statements, pins: &Pins) -> Vec<Visit> {
     // what SQL knows by this name already needs no visit
     let prepared = |name: &Arc<str>| {
-        let prepared = statements.prepared(name.as_bytes())?;
+        let here = facts.confirmations.iter().find_map(|confirmation| {
+            let Confirmation::Prepared(other, prepared) = confirmation else {
+                return None;
+            };
+            (**other == *name.as_bytes()).then_some(prepared)
+        });
+        let prepared = here.or_else(|| statements.prepared(name.as_bytes()))?;
         (!pins.prepared(name)).then_some(prepared)
     };
     facts
@@ -50,7 +57,8 @@ pub(super) fn visits(facts: &Facts, statements: &Statements, pins: &Pins) -> Vec
                     prepared: Some(Arc::clone(prepared)),
                 })
             }
-            Some(SessionUse::Deallocate(Some(name))) => {
+            // the name has to be taken there for the server to refuse it
+            Some(SessionUse::Deallocate(Some(name)) | SessionUse::Prepare(name)) => {
                 prepared(name)?;
                 Some(Visit {
                     name: Arc::clone(name),

@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::backend::{Asked, Asker, Connection, StatementNumber, is_shared_name};
 use crate::session::{Description, Prepared, StatementKey};
-use crate::wire;
+use crate::wire::{self, TransactionStatus};
 
 /// A statement that nobody prepares: closing it does nothing and is confirmed all the same.
 const NOBODYS: &[u8] = b"tollgate_none";
@@ -159,7 +159,11 @@ impl Renaming<'_> {
     /// The statement's number here; it is prepared first if the connection lacks it.
     pub(super) fn provide(&mut self, known: &KnownStatement, out: &mut BytesMut) -> StatementNumber {
         let epoch = self.epoch;
-        if let Some(number) = self.backend.statements_mut().find(known.key, epoch) {
+        // in a transaction that has failed nothing is run, and nothing can be prepared
+        let failed = self.backend.status() == TransactionStatus::Failed;
+        let statements = self.backend.statements_mut();
+        let there = statements.find(known.key, epoch);
+        if let Some(number) = there.or_else(|| statements.find_old(known.key).filter(|_| failed)) {
             return number;
         }
         let number = self.prepare(known.key, out);

@@ -312,7 +312,8 @@ fn alike(expected: &Reply, found: &Reply) -> bool {
             expected == found
                 || expected.tag == b'E'
                     && found.tag == b'E'
-                    && found.field('F').is_empty()
+                    // who found out that the transaction has failed, a Parse or a Bind, is the server's affair
+                    && (found.field('F').is_empty() || found.field('C') == "25P02")
                     && without_source(expected) == without_source(found)
         })
 }
@@ -326,7 +327,8 @@ fn undocumented(script: &Script, what: &str, expected: &[Reply], found: &[Reply]
             .and_then(|step| step.checked_sub(1))
             .expect("# differs: <step> <why>");
         if let (Some(expected), Some(found)) = (expected.get_mut(index), found.get(index)) {
-            if alike(expected, found) {
+            // on another connection it may be as at the server
+            if alike(expected, found) && what == "cold" {
                 return Some(format!("{what}: step {} does not differ any more", index + 1));
             }
             expected.clone_from(found);
