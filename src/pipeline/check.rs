@@ -66,6 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         wire::flush_frame(&mut out);
         *lease.outgoing() = out;
+        observer.asking = true;
         let relay = Relay {
             client: &mut self.client,
             backend: lease,
@@ -75,7 +76,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             to_come: 0,
             answered: true,
         };
-        match relay.run().await {
+        let end = relay.run().await;
+        observer.asking = false;
+        match end {
             RelayEnd::Done => {}
             end @ (RelayEnd::ClientGone
             | RelayEnd::BackendGone(_)

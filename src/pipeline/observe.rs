@@ -155,6 +155,8 @@ pub(super) struct Observer {
     /// ParameterStatus that came, name and value.
     pub(super) parameters: Vec<(String, String)>,
     extended: bool,
+    /// The gateway asks for itself, before the client's messages are sent.
+    pub(super) asking: bool,
     copy_in: CopyIn,
     /// Ends of COPY data that were sent before the backend asked for the data.
     ends_ahead: u32,
@@ -280,6 +282,10 @@ impl Observer {
         };
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let (name, value) = (text(name), text(value));
+        if self.asking {
+            // it is set back before the client's own messages are sent
+            return Seen::Replace(Bytes::new());
+        }
         let frame = self.told.report(&name, &value, self.error.is_some());
         self.parameters.push((name, value));
         Seen::Replace(frame)
