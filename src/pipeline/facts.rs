@@ -27,6 +27,8 @@ pub(super) struct SinglePortal {
     pub(super) bind: usize,
     /// The `Execute` among the frames.
     pub(super) execute: usize,
+    /// The portal has a name, under which an open transaction keeps it.
+    pub(super) named: bool,
     /// A `Describe` of the portal is among them.
     pub(super) described: bool,
 }
@@ -349,8 +351,9 @@ fn portal_form(request: &Request, bytes: &[u8]) -> Option<SinglePortal> {
             | FrontendTag::Terminate => return None,
         }
     }
-    let ((bind, _), execute) = (bind?, execute?);
+    let ((bind, portal), execute) = (bind?, execute?);
     Some(SinglePortal {
+        named: !portal.is_empty(),
         bind,
         execute,
         described,

@@ -131,6 +131,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Form::Simple => {}
             // what it is at the server is told when it is prepared
             Form::Portal(_) if facts.names_statement => return Err("prepares_statement"),
+            // the backend would have it from here on, or has it already
+            Form::Portal(portal) if portal.named && self.status() != TransactionStatus::Idle => {
+                return Err(BypassReason::InTransaction.as_str());
+            }
             Form::Portal(_) => {}
             Form::Series => return Err("pipeline"),
         }
