@@ -49,6 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             limit,
             changed: &[],
         };
+        let mut set = false;
         for known in &doubtful {
             let theirs = &known.prepared.settings;
             let elsewhere = resettable && !theirs.reads_like(&self.settings);
@@ -60,8 +61,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             renaming.compare(known, &mut out);
             if elsewhere {
+                // set back whatever became of the statement
+                wire::sync_frame(&mut out);
+                renaming.backend.note_sent(Asked::Sync, Asker::Gateway);
                 let (theirs, own) = (theirs.without_custom(), self.settings.without_custom());
                 renaming.run(&own.restore_sql(Some(&theirs)), &mut out);
+                set = true;
             }
         }
         wire::flush_frame(&mut out);
@@ -85,9 +90,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             | RelayEnd::Killed
             | RelayEnd::Unresponsive) => return Err(end),
         }
-        let Binding::Held(lease) = &self.binding else {
+        let Binding::Held(lease) = &mut self.binding else {
             return Err(RelayEnd::BackendGone(BackendError::Closed));
         };
+        if set && observer.error.is_some() {
+            lease.note_settings(None);
+        }
         let changed = doubtful
             .iter()
             .filter(|known| known.told.is_some() && lease.statements().description(known.key) != known.told);

@@ -2,7 +2,7 @@
 //! and the connection goes back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -13,10 +13,11 @@ use super::relay::RelayEnd;
 use super::rename::Naming;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
-use super::settle::{Aftermath, SESSION_POOLING, pin_word, take_over};
+use super::settle::{Aftermath, SESSION_POOLING, Step, pin_word, take_over};
 use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::config::Pooling;
 use crate::policy::{Catalog, Invalidation};
+use crate::quota::QueryTimeExceeded;
 use crate::session::{Pins, Settings};
 use crate::sql::{PinReason, SessionUse};
 use crate::telemetry::ErrorSource;
@@ -58,8 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
         }
         // also one that is not there any more: a function may have run DEALLOCATE ALL
-        let lost = observer.error == Some(*b"26000")
-            && observer.namings.iter().any(|naming| naming.number.is_some());
+        let lost = observer.lost_statement;
         if (observer.all_closed || lost)
             && let Binding::Held(lease) = &mut self.binding
         {
@@ -126,6 +126,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.namings = namings;
     }
 
+    /// The error for a query that ran for longer than `limit`.
+    pub(super) fn time_exceeded(&self, limit: Duration) -> QueryTimeExceeded {
+        QueryTimeExceeded {
+            team: self.identity.team.name.clone(),
+            limit,
+        }
+    }
+
     /// Gives the connection back, if nothing ties the session to it.
     pub(super) async fn release(&mut self, now: Instant) {
         let Binding::Held(lease) = &self.binding else {
@@ -186,8 +194,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let not_begun = observer.error.is_some_and(|code| NOT_BEGUN.contains(&code))
             && observer.rows == 0
             && observer.completions == 0;
-        if !not_begun {
-            for (reason, session) in &aftermath.pins {
+        for (reason, session) in &aftermath.pins {
+            // code that was called may have done anything before one of its own statements was refused
+            let by_name = matches!(
+                reason,
+                PinReason::PreparedStatement | PinReason::Cursor | PinReason::Listen | PinReason::Unparsed
+            );
+            if !(not_begun && by_name) {
                 self.pin_for(*reason, session.as_ref());
             }
         }
@@ -200,7 +213,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.statements.note_closed(name.as_bytes());
             }
         }
-        if in_transaction {
+        // what a transaction has undone is there as before
+        let undone = aftermath
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::End | Step::ToSavepoint));
+        if in_transaction || undone {
             return;
         }
         let before = self.pins.reason();

@@ -180,7 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Binding::Held(lease) => lease.replies().settled(),
             Binding::Free => true,
         };
-        let open = self.status() != TransactionStatus::Idle && !self.clean;
+        let open = match self.status() {
+            TransactionStatus::Idle => false,
+            TransactionStatus::InTransaction => !self.clean,
+            TransactionStatus::Failed => true,
+        };
         (open || !settled).then_some(BypassReason::InTransaction)
     }
 }

@@ -141,6 +141,8 @@ pub(super) struct Observer {
     pub(super) namings: Vec<Naming>,
     /// The unnamed statement could not be prepared: there is none any more.
     pub(super) unnamed_failed: bool,
+    /// A statement that the connection should have is not there.
+    pub(super) lost_statement: bool,
     /// A statement that was bound has another description than the client was told: the error that the server has for
     /// what was sent in its place is to be told as this.
     pub(super) plan_changed: bool,
@@ -345,7 +347,7 @@ impl Observer {
     }
 
     /// An error that names a statement as the connection does is told with the client's name for it.
-    fn in_the_clients_words(&self, bytes: &[u8], message: &[u8]) -> Seen {
+    fn in_the_clients_words(&mut self, bytes: &[u8], message: &[u8]) -> Seen {
         let renamed = self.namings.iter().find_map(|naming| {
             let number = naming.number?.to_string();
             let at = memchr::memmem::find(message, number.as_bytes())?;
@@ -354,13 +356,14 @@ impl Observer {
                 .get(at + number.len())
                 .is_none_or(|next| !next.is_ascii_digit());
             let known = naming.known().filter(|_| whole)?;
-            Some((at, number.len(), &known.name))
+            Some((at, number.len(), Arc::clone(&known.name)))
         });
         let Some((at, len, name)) = renamed else {
             return Seen::Relay;
         };
         let (before, after) = (message.get(..at), message.get(at + len..));
-        let told = [before.unwrap_or_default(), name, after.unwrap_or_default()].concat();
+        self.lost_statement |= self.error == Some(*b"26000");
+        let told = [before.unwrap_or_default(), &*name, after.unwrap_or_default()].concat();
         Seen::Replace(wire::with_message(bytes, &told))
     }
 }

@@ -23,7 +23,7 @@ use crate::backend::{BackendError, Connection, Connector};
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
 use crate::pool::{CheckoutError, Lease};
-use crate::quota::{Permit, QueryTimeExceeded};
+use crate::quota::Permit;
 use crate::session::{Ending, Request, StatementKey};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{BackendConnected, BackendLost, QuotaRefused, RequestEnd};
@@ -284,6 +284,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.end_refused(request);
                 RelayEnd::Done
             }
+            // the server has said why what it needs cannot be prepared
+            Ok(_) if observer.error.is_some() && self.is_settled() => {
+                self.drop_request(request);
+                self.end_refused(request);
+                RelayEnd::Done
+            }
             Ok(changed) => {
                 observer.plan_changed = !changed.is_empty();
                 self.exchange(request, facts, &changed, &sent, &mut observer)
@@ -314,6 +320,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             RelayEnd::ClientGone => {
                 drop(observer.fill.take());
                 self.abandon(observer.copying_in()).await;
+                if aftermath.touches_session() {
+                    // what it did there before it was stopped is not known
+                    self.binding = Binding::Free;
+                }
                 self.end_or_lose_writes(&aftermath, guard);
                 self.finish(story, RequestEnd::Abandoned);
                 Err(Over::Client)
@@ -330,12 +340,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             RelayEnd::Killed => {
                 self.abandon(observer.copying_in()).await;
+                if aftermath.touches_session() {
+                    // what it did there before it was stopped is not known
+                    self.binding = Binding::Free;
+                }
                 self.end_or_lose_writes(&aftermath, guard);
                 wire::error_response(&ServeError::Shutdown, self.client.outbox());
                 self.finish(story, failed(&ServeError::Shutdown));
                 Err(Over::Told)
             }
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(&self.binding, Binding::Held(lease) if lease.replies().settled())
     }
 
     /// Sends the request and relays what is answered.
@@ -433,14 +451,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         self.finish(story, failed(&error));
         Over::Told
-    }
-
-    /// The error for a query that ran for longer than `limit`.
-    pub(super) fn time_exceeded(&self, limit: Duration) -> QueryTimeExceeded {
-        QueryTimeExceeded {
-            team: self.identity.team.name.clone(),
-            limit,
-        }
     }
 
     /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.

@@ -153,6 +153,13 @@ impl Aftermath {
         }
     }
 
+    /// Whether it may change what its connection has beside rows.
+    pub(super) fn touches_session(&self) -> bool {
+        !(self.pins.is_empty() && self.unpins.is_empty() && self.steps.is_empty() && self.defines.is_empty())
+            || self.moves_settings
+            || self.defines_any
+    }
+
     /// Whether nothing was done that a later read of the same transaction would have to see. A read whose answer is
     /// collected is known to be one; of others it is known by what they leave.
     pub(super) fn only_reads(&self, collected: bool) -> bool {

@@ -25,7 +25,7 @@ use crate::error::ClientError;
 use crate::session::{Ending, Prepared, Request};
 use crate::sql::{Analysis, Analyzer, Backslash, Statement, TransactionControl};
 use crate::telemetry::event::RequestEnd;
-use crate::wire::{self, Column, TransactionStatus};
+use crate::wire::{self, Column, FrontendTag, TransactionStatus};
 
 /// A transaction of which the backend does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,11 +161,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Whether the gateway answers the request by itself, since it is about nothing but a transaction that the backend
     /// need not know of.
     pub(super) fn controls(&self, facts: &Facts) -> bool {
-        if !matches!(self.binding, Binding::Free) || facts.prepares_again() || facts.too_many {
-            return false;
-        }
+        // the backend knows nothing of it, and must run nothing
         if self.begun == Begun::Failed {
             return true;
+        }
+        if !matches!(self.binding, Binding::Free) || facts.prepares_again() || facts.too_many {
+            return false;
         }
         if facts.foreign > 0 || facts.unknown || facts.parameterized {
             return false;
@@ -224,8 +225,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         let (bytes, out) = self.client.boxes();
         let bytes = bytes.get(..request.len).unwrap_or_default();
+        let unanswerable = matches!(request.ending, Ending::Long { .. })
+            || request
+                .frames
+                .iter()
+                .any(|frame| frame.tag == FrontendTag::FunctionCall);
         let goes_on = match (facts.form, request.ending) {
-            (_, Ending::Long { .. }) => Ok(false),
+            _ if unanswerable => Ok(false),
             (Form::Simple, _) => {
                 answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut control, out);
                 let status = control.status();
@@ -243,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if facts.parses_unnamed || facts.form == Form::Simple {
             self.unnamed_here = false;
         }
-        if let Ending::Long { .. } = request.ending {
+        if unanswerable {
             let error = ServeError::FailedTransaction;
             self.refuse_with(request, &error, &mut story);
             return Ok(());
