@@ -242,7 +242,7 @@ impl Connection {
     pub fn clear_leftovers(&mut self) {
         for name in std::mem::take(&mut self.leftovers) {
             wire::close_statement_frame(&name, &mut self.to_send);
-            self.replies.sent(Asked::Close, Asker::Gateway);
+            self.replies.sent(Asked::Close(None), Asker::Gateway);
         }
     }
 
@@ -375,6 +375,10 @@ impl Connection {
         match (awaited, tag) {
             (Some(Asked::Parse(Some(number))), b'1') => {
                 self.statements.confirm(number);
+                None
+            }
+            (Some(Asked::Close(Some(number))), b'3') => {
+                self.statements.confirm_closed(number);
                 None
             }
             (Some(Asked::DescribeStatement(Some(number))), b't' | b'T' | b'n') => {

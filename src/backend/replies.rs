@@ -27,8 +27,8 @@ pub enum Asked {
     DescribePortal,
     /// `E`.
     Execute,
-    /// `C`.
-    Close,
+    /// `C`; of a shared statement where it has a number.
+    Close(Option<StatementNumber>),
     /// `S`.
     Sync,
     /// `c` or `f`, sent before the server was seen to read COPY data: it has no answer, and tells which Sync is ignored.
@@ -87,7 +87,7 @@ impl Replies {
             | Asked::DescribeStatement(_)
             | Asked::DescribePortal
             | Asked::Execute
-            | Asked::Close => self.unsynced = true,
+            | Asked::Close(_) => self.unsynced = true,
             Asked::CopyEnd => return self.copy_ended(),
         }
         if !self.skipping {
@@ -143,7 +143,7 @@ impl Replies {
             },
             Asked::Parse(_) => done_if(tag == b'1'),
             Asked::Bind => done_if(tag == b'2'),
-            Asked::Close => done_if(tag == b'3'),
+            Asked::Close(_) => done_if(tag == b'3'),
             Asked::DescribeStatement(_) => match tag {
                 b't' => Step::More,
                 b'T' | b'n' => Step::Done,
@@ -209,7 +209,7 @@ impl Replies {
             | Asked::DescribeStatement(_)
             | Asked::DescribePortal
             | Asked::Execute
-            | Asked::Close => {
+            | Asked::Close(_) => {
                 self.copying_in = false;
                 let sync = self.queue.iter().position(|(asked, _)| *asked == Asked::Sync);
                 self.queue.drain(..sync.unwrap_or(self.queue.len()));
@@ -265,7 +265,7 @@ mod tests {
                 'd' => Asked::DescribeStatement(None),
                 'D' => Asked::DescribePortal,
                 'E' => Asked::Execute,
-                'C' => Asked::Close,
+                'C' => Asked::Close(None),
                 'S' => Asked::Sync,
                 'x' => Asked::CopyEnd,
                 _ => {

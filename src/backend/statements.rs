@@ -46,6 +46,10 @@ struct Known {
 #[derive(Debug)]
 pub struct Statements {
     known: HashMap<StatementKey, Known>,
+    /// Asked to be closed, and not confirmed yet.
+    closing: Vec<StatementNumber>,
+    /// Still there: the request to close them was skipped after an error. They are closed with the next that is prepared.
+    lingering: Vec<StatementNumber>,
     next: NonZeroU64,
     round: u64,
 }
@@ -54,6 +58,8 @@ impl Default for Statements {
     fn default() -> Self {
         Self {
             known: HashMap::new(),
+            closing: Vec::new(),
+            lingering: Vec::new(),
             next: NonZeroU64::MIN,
             round: 0,
         }
@@ -77,6 +83,7 @@ impl Statements {
         self.round += 1;
         if settled {
             self.known.retain(|_, known| known.confirmed);
+            self.lingering.append(&mut self.closing);
         }
     }
 
@@ -107,7 +114,9 @@ impl Statements {
         epoch: u64,
         limit: usize,
     ) -> (StatementNumber, Vec<StatementNumber>) {
-        let mut closed: Vec<StatementNumber> = self.forget(key).into_iter().collect();
+        let mut closed = std::mem::take(&mut self.lingering);
+        self.closing.extend(&closed);
+        closed.extend(self.forget(key));
         while self.known.len() >= limit.max(1) {
             let oldest = self
                 .known
@@ -148,12 +157,21 @@ impl Statements {
 
     /// Forgets `key`; its number, if it was there, is to be closed.
     pub fn forget(&mut self, key: StatementKey) -> Option<StatementNumber> {
-        self.known.remove(&key).map(|known| known.number)
+        let number = self.known.remove(&key)?.number;
+        self.closing.push(number);
+        Some(number)
+    }
+
+    /// Notes that the server has closed `number`.
+    pub fn confirm_closed(&mut self, number: StatementNumber) {
+        self.closing.retain(|closing| *closing != number);
     }
 
     /// Forgets all: the server has none any more.
     pub fn clear(&mut self) {
         self.known.clear();
+        self.closing.clear();
+        self.lingering.clear();
     }
 }
 
@@ -195,6 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn what_an_error_kept_from_being_closed_is_closed_with_the_next() {
+        let mut statements = Statements::default();
+        statements.begin_round(true);
+        let (first, _) = statements.prepare(key(1), 0, 1);
+        statements.confirm(first);
+        statements.begin_round(true);
+        let (second, closed) = statements.prepare(key(2), 0, 1);
+        assert_eq!(closed, [first]);
+        // skipped, both of them
+        statements.begin_round(true);
+        let (third, closed) = statements.prepare(key(3), 0, 1);
+        assert_eq!(closed, [first], "the second was never there");
+        statements.confirm_closed(first);
+        statements.confirm(third);
+        statements.begin_round(true);
+        let (_, closed) = statements.prepare(key(4), 0, 1);
+        assert_eq!(closed, [third]);
+        assert_ne!(second, third);
+    }
+
+    #[test]
     fn the_least_recently_used_goes_first_and_never_what_is_in_use() {
         let mut statements = Statements::default();
         for number in 1..=3 {
@@ -213,6 +252,7 @@ mod tests {
         let (_, closed) = statements.prepare(key(5), 0, 3);
         assert!(closed.is_empty(), "all the others are in use");
         statements.confirm(fourth);
+        statements.confirm_closed(third);
         statements.begin_round(true);
         assert_eq!(statements.len(), 3, "the fifth was never confirmed");
         let (_, closed) = statements.prepare(key(6), 0, 1);

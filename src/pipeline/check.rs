@@ -72,24 +72,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         wire::flush_frame(&mut out);
         *lease.outgoing() = out;
         observer.asking = true;
-        let relay = Relay {
-            client: &mut self.client,
-            backend: lease,
-            card: &self.card,
-            observer,
-            to_send: 0,
-            to_come: 0,
-            answered: true,
-        };
-        let end = relay.run().await;
+        let asked = self.hear(observer).await;
         observer.asking = false;
-        match end {
-            RelayEnd::Done => {}
-            end @ (RelayEnd::ClientGone
-            | RelayEnd::BackendGone(_)
-            | RelayEnd::Killed
-            | RelayEnd::Unresponsive) => return Err(end),
-        }
+        asked?;
         let Binding::Held(lease) = &mut self.binding else {
             return Err(RelayEnd::BackendGone(BackendError::Closed));
         };
@@ -100,6 +85,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             .iter()
             .filter(|known| known.told.is_some() && lease.statements().description(known.key) != known.told);
         Ok(changed.map(|known| known.key).collect())
+    }
+
+    /// Sends what the gateway asks by itself, and waits for the answers, which the client is not shown but for an error.
+    ///
+    /// # Errors
+    ///
+    /// As a relay ends.
+    pub(super) async fn hear(&mut self, observer: &mut Observer) -> Result<(), RelayEnd> {
+        let Binding::Held(lease) = &mut self.binding else {
+            return Err(RelayEnd::BackendGone(BackendError::Closed));
+        };
+        let relay = Relay {
+            client: &mut self.client,
+            backend: lease,
+            card: &self.card,
+            observer,
+            to_send: 0,
+            to_come: 0,
+            answered: true,
+        };
+        match relay.run().await {
+            RelayEnd::Done => Ok(()),
+            end @ (RelayEnd::ClientGone
+            | RelayEnd::BackendGone(_)
+            | RelayEnd::Killed
+            | RelayEnd::Unresponsive) => Err(end),
+        }
     }
 }
 

@@ -259,7 +259,7 @@ impl Facts {
             FrontendTag::Parse => Asked::Parse(None),
             FrontendTag::Bind => Asked::Bind,
             FrontendTag::Execute => Asked::Execute,
-            FrontendTag::Close => Asked::Close,
+            FrontendTag::Close => Asked::Close(None),
             FrontendTag::Sync => Asked::Sync,
             FrontendTag::Describe => {
                 // byte 5 tells statement from portal, also in a frame that is too long to be held

@@ -23,7 +23,7 @@ pub(super) fn inject_unnamed(statements: &Statements, backend: &mut Connection) 
         return;
     }
     wire::close_statement_frame(b"", backend.outgoing());
-    backend.note_sent(Asked::Close, Asker::Gateway);
+    backend.note_sent(Asked::Close(None), Asker::Gateway);
 }
 
 /// A statement that was prepared by protocol and is named in SQL: `EXECUTE`, `DEALLOCATE`.

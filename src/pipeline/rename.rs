@@ -151,7 +151,7 @@ impl Renaming<'_> {
             NamingAct::Close => {
                 // for others it stays
                 put(message, whole, naming, &Name::Bytes(NOBODYS), out);
-                self.backend.note_sent(Asked::Close, Asker::Client);
+                self.backend.note_sent(Asked::Close(None), Asker::Client);
             }
         }
     }
@@ -177,7 +177,7 @@ impl Renaming<'_> {
     pub(super) fn drop_statement(&mut self, key: StatementKey, out: &mut BytesMut) {
         if let Some(number) = self.backend.statements_mut().forget(key) {
             wire::close_statement_frame(number.to_string().as_bytes(), out);
-            self.backend.note_sent(Asked::Close, Asker::Gateway);
+            self.backend.note_sent(Asked::Close(Some(number)), Asker::Gateway);
         }
     }
 
@@ -187,7 +187,7 @@ impl Renaming<'_> {
         let (number, closed) = self.backend.statements_mut().prepare(key, epoch, limit);
         for old in closed {
             wire::close_statement_frame(old.to_string().as_bytes(), out);
-            self.backend.note_sent(Asked::Close, Asker::Gateway);
+            self.backend.note_sent(Asked::Close(Some(old)), Asker::Gateway);
         }
         number
     }

@@ -16,7 +16,7 @@ use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::local::{Answer, Commands, answer_extended, answer_simple};
 use super::observe::{Confirmation, Observer};
-use super::relay::{Relay, RelayEnd};
+use super::relay::RelayEnd;
 use super::serve::{Served, Story};
 use super::session::{Binding, Session};
 use crate::backend::{Asked, Asker, BackendError};
@@ -287,22 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.begun = Begun::No;
         // the server forgets its unnamed statement with it
         self.unnamed_here = false;
-        let relay = Relay {
-            client: &mut self.client,
-            backend: lease,
-            card: &self.card,
-            observer,
-            to_send: 0,
-            to_come: 0,
-            answered: true,
-        };
-        match relay.run().await {
-            RelayEnd::Done => {}
-            end @ (RelayEnd::ClientGone
-            | RelayEnd::BackendGone(_)
-            | RelayEnd::Killed
-            | RelayEnd::Unresponsive) => return Err(end),
-        }
+        self.hear(observer).await?;
         // what the server said of the BEGIN is not a part of the answer
         observer.ends.clear();
         observer.completions = 0;

@@ -281,7 +281,7 @@ pub(crate) fn replies(data: &[u8]) {
                     b'd' => Asked::DescribeStatement(None),
                     b'D' => Asked::DescribePortal,
                     b'E' => Asked::Execute,
-                    b'C' => Asked::Close,
+                    b'C' => Asked::Close(None),
                     b'c' => Asked::CopyEnd,
                     _ => Asked::Sync,
                 },
