@@ -12,59 +12,20 @@ use super::serve::{Served, Story};
 use super::session::{Binding, Over, Session};
 use crate::config::Pooling;
 use crate::session::Request;
-use crate::sql::{Statement, StatementKind};
+use crate::sql::Statement;
 use crate::wire::TransactionStatus;
-
-/// Functions that tell what was taken last.
-const ASKING: [&str; 2] = ["currval", "lastval"];
-
-/// Functions that take a number, or set the one that was taken last.
-const TAKING: [&str; 2] = ["nextval", "setval"];
-
-/// Whether the statement asks what the session took last.
-fn asks(statement: &Statement) -> bool {
-    // of statements that are not parsed only the words are known
-    let parsed = matches!(
-        statement.kind,
-        StatementKind::Read | StatementKind::Write | StatementKind::Copy
-    );
-    ASKING.iter().any(|name| {
-        if parsed {
-            statement
-                .functions
-                .iter()
-                .any(|function| *function.name == **name)
-        } else {
-            statement.mentions(name)
-        }
-    })
-}
-
-/// Whether the statement may take a number, by a column's default if not by itself.
-fn takes(statement: &Statement) -> bool {
-    match statement.kind {
-        StatementKind::Read => TAKING.iter().any(|name| statement.mentions(name)),
-        StatementKind::Transaction | StatementKind::Setting => false,
-        StatementKind::Write
-        | StatementKind::Copy
-        | StatementKind::Ddl
-        | StatementKind::Session
-        | StatementKind::Utility
-        | StatementKind::Unparsed => true,
-    }
-}
 
 /// Whether a request may take a number; `stale`: it may write.
 pub(super) fn takes_numbers(facts: &Facts, stale: bool) -> bool {
-    stale || facts.unknown || facts.statements().any(|statement| takes(statement))
+    stale || facts.unknown || facts.statements().any(|statement| statement.numbers.takes)
 }
 
 /// Whether one of `statements`, which run in this order, asks for a number that none took before it.
 fn asks_for_a_strangers<'a>(taken: bool, statements: impl Iterator<Item = &'a Statement>) -> bool {
     let mut taken = taken;
     for statement in statements {
-        taken |= takes(statement);
-        if asks(statement) && !taken {
+        taken |= statement.numbers.takes;
+        if statement.numbers.asks && !taken {
             return true;
         }
     }

@@ -1,8 +1,8 @@
 //! Facts remembered, so that a text or a shape that comes again costs no parse.
 //!
 //! Two stores: by exact text for long texts, where even lexing costs; by exact shape for single statements, so that
-//! `… WHERE id = 12345` with ever-changing numbers costs one pass of the lexer. Keys are compared in full: two texts
-//! cannot be taken for each other.
+//! `… WHERE id = 12345` with ever-changing numbers costs one pass of the lexer. What a thread saw last it has at hand, and
+//! needs not even that. Keys are compared in full: two texts cannot be taken for each other.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -14,6 +14,7 @@ use super::analyze::{MAX_BYTES, analyze, shared_by_shape};
 use super::facts::unread;
 use super::shape::{canonical_into, survey};
 use super::statement::{Located, RelationName, Statement};
+use super::template::{MAX_TEXT, Template};
 use super::token::Backslash;
 use crate::types::ByteSize;
 
@@ -24,29 +25,77 @@ const ENTRY_BYTES: usize = 340;
 /// A thread keeps at most this much room for shapes.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Shapes that a thread has at hand without asking the store; a power of two.
-const RECENT: usize = 64;
-/// The longest of them.
-const RECENT_BYTES: usize = 1024;
+/// Texts that a thread has at hand are looked for in one of so many sets, by how they begin.
+const SETS: usize = 32;
+/// How many of them a set holds.
+const WAYS: usize = 4;
+/// How many bytes tell the set.
+const BEGINNING: usize = 16;
 
-/// A text that came several times: drivers send the same ones, with their values beside them.
-#[derive(Default)]
-struct Repeated {
-    /// The hash of the text that came last to this place; a text is kept when it comes for the second time, so that one
-    /// which does not come again costs no copy.
-    seen: u64,
-    known: Option<(Box<[u8]>, Analysis)>,
+/// What is at hand of a text.
+enum Recent {
+    /// As it is.
+    Text(Box<[u8]>, Analysis),
+    /// A statement with any literals.
+    Template(Template),
 }
 
-/// A shape and its facts.
-type Recent = Option<(Arc<[u8]>, Arc<Statement>)>;
+impl Recent {
+    fn answer(&self, text: &[u8], backslash: Backslash) -> Option<Analysis> {
+        match self {
+            Self::Text(known, analysis) => {
+                (analysis.backslash == backslash && **known == *text).then(|| analysis.clone())
+            }
+            Self::Template(template) => {
+                let located = template.fits(text, backslash)?;
+                Some(Analysis {
+                    statements: Statements::One(located),
+                    moment_literal: false,
+                    backslash,
+                    canonical: None,
+                })
+            }
+        }
+    }
+}
+
+/// Texts that begin alike. One is kept when it comes for the second time, so that one which does not come again costs no
+/// copy; which one makes room goes round.
+#[derive(Default)]
+struct Set {
+    kept: [Option<Recent>; WAYS],
+    next_kept: usize,
+    /// Hashes of what was seen last, of texts or shapes.
+    seen: [u64; WAYS],
+    next_seen: usize,
+}
+
+impl Set {
+    /// Notes that something with this hash was seen; whether it was lately.
+    fn see(&mut self, hash: u64) -> bool {
+        if self.seen.contains(&hash) {
+            return true;
+        }
+        if let Some(place) = self.seen.get_mut(self.next_seen) {
+            *place = hash;
+        }
+        self.next_seen = (self.next_seen + 1) % WAYS;
+        false
+    }
+
+    fn keep(&mut self, recent: Recent) {
+        if let Some(place) = self.kept.get_mut(self.next_kept) {
+            *place = Some(recent);
+        }
+        self.next_kept = (self.next_kept + 1) % WAYS;
+    }
+}
 
 thread_local! {
     /// The shape of the text at hand.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    /// Shapes seen last and their facts, which depend on nothing else. One place for each hash.
-    static REPEATED: RefCell<[Repeated; RECENT]> = RefCell::new(std::array::from_fn(|_| Repeated::default()));
-    static RECENTLY: RefCell<[Recent; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
+    /// Texts seen last and their facts, which depend on nothing else.
+    static RECENT: RefCell<[Set; SETS]> = RefCell::new(std::array::from_fn(|_| Set::default()));
 }
 
 /// The facts of a text's statements. Cheap to clone.
@@ -160,25 +209,6 @@ fn weight(statement: &Statement) -> usize {
             .sum::<usize>()
 }
 
-/// The facts of a shape that this thread saw a short while ago.
-fn recent(shape: &[u8]) -> Option<Arc<Statement>> {
-    RECENTLY.with_borrow(|recently| match recently.get(place(shape)) {
-        Some(Some((known, statement))) if **known == *shape => Some(Arc::clone(statement)),
-        _ => None,
-    })
-}
-
-fn remember(shape: &[u8], statement: &Arc<Statement>) {
-    if shape.len() > RECENT_BYTES {
-        return;
-    }
-    RECENTLY.with_borrow_mut(|recently| {
-        if let Some(place) = recently.get_mut(place(shape)) {
-            *place = Some((Arc::from(shape), Arc::clone(statement)));
-        }
-    });
-}
-
 /// A cheap hash: what shares a place takes turns, which costs a question to the store and nothing else.
 fn hash(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -189,31 +219,36 @@ fn hash(bytes: &[u8]) -> u64 {
     rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)))
 }
 
-fn place(bytes: &[u8]) -> usize {
+fn set_of(text: &[u8]) -> usize {
+    let beginning = text.get(..BEGINNING).unwrap_or(text);
     // the product's upper bits are the mixed ones
-    usize::try_from(hash(bytes) >> 58).unwrap_or(0) % RECENT
+    usize::try_from(hash(beginning) >> 32).unwrap_or(0) % SETS
 }
 
-/// The analysis of exactly this text, if this thread had it several times.
-fn repeated(text: &[u8], backslash: Backslash) -> Option<Analysis> {
-    REPEATED.with_borrow(|repeated| match &repeated.get(place(text))?.known {
-        Some((known, analysis)) if **known == *text && analysis.backslash == backslash => {
-            Some(analysis.clone())
-        }
-        Some(_) | None => None,
+/// The analysis of `text`, if this thread has it at hand.
+fn recent(text: &[u8], backslash: Backslash) -> Option<Analysis> {
+    RECENT.with_borrow(|sets| {
+        let mut kept = sets.get(set_of(text))?.kept.iter().flatten();
+        kept.find_map(|recent| recent.answer(text, backslash))
     })
 }
 
-fn note_repeated(text: &[u8], analysis: &Analysis) {
-    REPEATED.with_borrow_mut(|repeated| {
-        let Some(place) = repeated.get_mut(place(text)) else {
+/// Has `text` at hand from its second time on; `shape` is its shape, if what is known of it holds for the shape.
+fn remember(text: &[u8], shape: Option<&[u8]>, analysis: &Analysis) {
+    if text.len() > MAX_TEXT {
+        return;
+    }
+    RECENT.with_borrow_mut(|sets| {
+        let Some(set) = sets.get_mut(set_of(text)) else {
             return;
         };
-        let hash = hash(text);
-        if place.seen == hash {
-            place.known = Some((text.into(), analysis.clone()));
+        if !set.see(hash(shape.unwrap_or(text))) {
+            return;
         }
-        place.seen = hash;
+        set.keep(match (shape, analysis.statements()) {
+            (Some(_), [located]) => Recent::Template(Template::new(text, located, analysis.backslash)),
+            _ => Recent::Text(text.into(), analysis.clone()),
+        });
     });
 }
 
@@ -255,48 +290,47 @@ impl Analyzer {
         if text.len() > MAX_BYTES {
             return Analysis::of(text, backslash);
         }
-        if text.len() >= LONG_BYTES {
-            if let Some(analysis) = self.by_text(text, backslash) {
-                return analysis;
-            }
-        } else if let Some(analysis) = repeated(text, backslash) {
+        if let Some(analysis) = recent(text, backslash) {
             return analysis;
         }
-        let analysis = SCRATCH.with_borrow_mut(|shape| {
+        if text.len() >= LONG_BYTES
+            && let Some(analysis) = self.by_text(text, backslash)
+        {
+            remember(text, None, &analysis);
+            return analysis;
+        }
+        SCRATCH.with_borrow_mut(|shape| {
             shape.clear();
             let survey = survey(text, backslash, shape);
-            let analysis = if survey.single && !shape.is_empty() {
-                let known = recent(shape).or_else(|| {
-                    let statement = self.shapes.get(shape.as_slice())?;
-                    remember(shape, &statement);
-                    Some(statement)
-                });
-                known.map(|statement| Analysis {
+            let by_shape = if survey.single && !shape.is_empty() {
+                self.shapes.get(shape.as_slice())
+            } else {
+                None
+            };
+            let analysis = if let Some(statement) = by_shape {
+                let analysis = Analysis {
                     statements: Statements::One(Located {
-                        span: survey.span.clone(),
+                        span: survey.span,
                         statement,
                     }),
                     moment_literal: survey.moment_literal,
                     backslash,
                     canonical: None,
-                })
+                };
+                let shape = Some(shape.as_slice()).filter(|_| !analysis.moment_literal);
+                remember(text, shape, &analysis);
+                analysis
             } else {
-                None
+                let short = text.len() < LONG_BYTES;
+                let known = short.then(|| self.by_text(text, backslash)).flatten();
+                let analysis =
+                    known.unwrap_or_else(|| self.learn(text, backslash, shape, survey.moment_literal));
+                remember(text, None, &analysis);
+                analysis
             };
-            let analysis = analysis
-                .or_else(|| {
-                    (text.len() < LONG_BYTES)
-                        .then(|| self.by_text(text, backslash))
-                        .flatten()
-                })
-                .unwrap_or_else(|| self.learn(text, backslash, shape, survey.moment_literal));
             shape.shrink_to(SCRATCH_BYTES);
             analysis
-        });
-        if text.len() < LONG_BYTES {
-            note_repeated(text, &analysis);
-        }
-        analysis
+        })
     }
 
     fn by_text(&self, text: &[u8], backslash: Backslash) -> Option<Analysis> {
@@ -393,19 +427,36 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_repeated_is_read_once() {
+    fn a_text_that_comes_again_is_at_hand() {
         let analyzer = analyzer();
-        let text = b"SELECT a FROM repeated WHERE id = $1";
-        for _ in 0..2 {
-            assert!(repeated(text, Backslash::Literal).is_none());
-            analyzer.analyze(text, Backslash::Literal);
+        for (text, like, unlike) in [
+            (
+                "SELECT a FROM t WHERE id = 1",
+                Some("SELECT a FROM t WHERE id = 23"),
+                "SELECT a FROM u WHERE id = 1",
+            ),
+            ("SET work_mem = 5", None, "SET work_mem = 6"),
+            ("SELECT 1; SELECT 2", None, "SELECT 1; SELECT 3"),
+            ("SELECT 'now'", None, "SELECT 'then'"),
+        ] {
+            // learned, known by its shape or text, and from then on at hand
+            for _ in 0..3 {
+                analyzer.analyze(text.as_bytes(), Backslash::Literal);
+            }
+            assert!(recent(text.as_bytes(), Backslash::Literal).is_some(), "{text}");
+            assert!(
+                recent(text.as_bytes(), Backslash::Escape).is_none(),
+                "{text}: other rules"
+            );
+            assert!(
+                recent(unlike.as_bytes(), Backslash::Literal).is_none(),
+                "{unlike}"
+            );
+            let Some(like) = like else { continue };
+            let got = recent(like.as_bytes(), Backslash::Literal).expect("at hand");
+            let expected = Analysis::of(like.as_bytes(), Backslash::Literal);
+            assert_eq!(got.statements(), expected.statements(), "{like}");
         }
-        assert!(repeated(text, Backslash::Literal).is_some());
-        assert!(
-            repeated(text, Backslash::Escape).is_none(),
-            "it is read by other rules"
-        );
-        assert!(repeated(b"SELECT a FROM repeated WHERE id = $2", Backslash::Literal).is_none());
     }
 
     #[test]

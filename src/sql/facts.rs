@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::numbers::number_use;
 use super::process::ProcessCall;
 use super::session::set_config;
 use super::shape::{Literals, fingerprint, write_token};
 use super::statement::{
-    FunctionName, PinReason, RelationName, SessionUse, SettingChange, Statement, StatementKind,
+    FunctionName, NumberUse, PinReason, RelationName, SessionUse, SettingChange, Statement, StatementKind,
     TransactionControl,
 };
 use super::token::{Token, TokenKind};
@@ -140,7 +141,7 @@ impl Draft {
                 | TokenKind::Invalid => {}
             }
         }
-        Statement {
+        let mut statement = Statement {
             kind: self.kind,
             reads: self.reads.into_iter().collect(),
             writes: self.writes.into_iter().collect(),
@@ -156,7 +157,10 @@ impl Draft {
             session: self.session,
             process: ProcessCall::read(text, tokens).map(|call| call.usage),
             pin: self.pin,
-        }
+            numbers: NumberUse::default(),
+        };
+        statement.numbers = number_use(&statement);
+        statement
     }
 
     /// Whether it calls `pg_advisory_unlock_all` and nothing that takes a lock.

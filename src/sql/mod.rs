@@ -11,8 +11,10 @@ mod facts;
 mod settings;
 mod session;
 mod process;
+mod numbers;
 mod classify;
 mod analyze;
+mod template;
 mod cache;
 mod explain;
 

@@ -220,7 +220,7 @@ pub fn names_a_moment(bytes: &[u8]) -> bool {
 }
 
 /// The same of a token; true in doubt, when the literal is spelt with escapes or in pieces.
-fn literal_names_a_moment(token: &Token, bytes: &[u8], backslash: Backslash) -> bool {
+pub(super) fn literal_names_a_moment(token: &Token, bytes: &[u8], backslash: Backslash) -> bool {
     if names_a_moment(bytes) {
         return true;
     }

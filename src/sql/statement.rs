@@ -219,6 +219,17 @@ pub struct Statement {
     pub process: Option<ProcessUse>,
     /// Why the session must keep its backend connection afterwards.
     pub pin: Option<PinReason>,
+    /// What it does with the numbers of sequences.
+    pub numbers: NumberUse,
+}
+
+/// What a statement does with the numbers of sequences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NumberUse {
+    /// It may take a number, by a column's default if not by itself.
+    pub takes: bool,
+    /// It asks which number the server's session took last.
+    pub asks: bool,
 }
 
 impl Statement {
