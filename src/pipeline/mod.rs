@@ -3,6 +3,7 @@
 //! `session.rs` is the table of contents: plan, look into the cache, admit, bind, run, settle.
 
 mod backend;
+mod bind;
 mod check;
 mod client;
 mod conclude;

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::endpoints::Freshness;
+use super::backend::Backend;
+use super::endpoints::{Endpoint, Freshness};
 use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::notice::for_connection;
@@ -13,7 +14,7 @@ use super::run::Stopped;
 use super::session::{Binding, Session};
 use crate::backend::{BackendError, Connector};
 use crate::config::{BackendKind, ReadAfterWrite};
-use crate::pool::{CheckoutError, Connect as _, Failure};
+use crate::pool::{CheckoutError, Connect as _, Failure, Lease};
 use crate::telemetry::event::{BackendConnected, BackendUnreachable};
 use crate::wire::TransactionStatus;
 
@@ -121,25 +122,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             let lease = if let Some(lease) = idle {
                 lease
             } else {
-                self.card.note_waiting();
-                let (key, after) = (&self.identity.key, self.identity.team.queue_notice);
-                let checkout = reader.pool.checkout(key, backend.checkout_timeout());
-                let notice = || for_connection(&backend.name, after, &reader.pool.jam(key, asked));
-                let line = Self::attend_in_line(&mut self.client, &self.card, checkout, after, notice);
-                match line.await {
-                    Ok(Ok(lease)) => lease,
-                    // nothing was sent there: the next one, and at last the primary, can still answer
-                    Ok(Err(CheckoutError::Timeout { .. } | CheckoutError::Held(_))) => continue,
-                    Ok(Err(CheckoutError::Connect(error))) => {
-                        if Connector::failure(&error) == Failure::Unreachable {
-                            backend.endpoints.note_failure(reader, &causes(&*error));
-                        } else {
-                            // it refuses this login, or has no place: others may be welcome
-                            BackendUnreachable { error: &*error }.emit(&backend.metrics);
-                        }
-                        continue;
-                    }
-                    Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
+                match Box::pin(self.wait_for_reader(&backend, reader, asked)).await? {
+                    Some(lease) => lease,
+                    None => continue,
                 }
             };
             // settings of somebody's own are left there; the primary's connections are opened anew for that
@@ -167,6 +152,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
         }
         Ok(false)
+    }
+
+    /// A connection to `reader`; `None` where there is none to be had, and the next one, or at last the primary, can still
+    /// answer.
+    async fn wait_for_reader(
+        &mut self,
+        backend: &Backend,
+        reader: &Endpoint,
+        asked: Instant,
+    ) -> Result<Option<Lease<Connector>>, Stopped> {
+        self.card.note_waiting();
+        let (key, after) = (&self.identity.key, self.identity.team.queue_notice);
+        let checkout = reader.pool.checkout(key, backend.checkout_timeout());
+        let notice = || for_connection(&backend.name, after, &reader.pool.jam(key, asked));
+        let line = Self::attend_in_line(&mut self.client, &self.card, checkout, after, notice);
+        match line.await {
+            Ok(Ok(lease)) => return Ok(Some(lease)),
+            Ok(Err(CheckoutError::Timeout { .. } | CheckoutError::Held(_))) => {}
+            Ok(Err(CheckoutError::Connect(error))) => {
+                if Connector::failure(&error) == Failure::Unreachable {
+                    backend.endpoints.note_failure(reader, &causes(&*error));
+                } else {
+                    // it refuses this login, or has no place: others may be welcome
+                    BackendUnreachable { error: &*error }.emit(&backend.metrics);
+                }
+            }
+            Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
+        }
+        Ok(None)
     }
 }
 

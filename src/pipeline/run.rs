@@ -9,24 +9,23 @@ use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::following::defined_first;
 use super::lookup::Collecting;
-use super::notice::{for_connection, for_place};
+use super::notice::for_place;
 use super::numbers::takes_numbers;
 use super::observe::Observer;
 use super::outgoing::{Visit, hidden_describe, inject_unnamed, put_visits, send_changed, visits};
 use super::relay::{Relay, RelayEnd};
 use super::rename::Renaming;
-use super::route::{Wants, Wrote};
+use super::route::Wrote;
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Over, Session};
 use super::settle::{Aftermath, take_over};
-use crate::backend::{BackendError, Connection, Connector};
+use crate::backend::BackendError;
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
-use crate::pool::{CheckoutError, Lease};
 use crate::quota::Permit;
 use crate::session::{Ending, Request, StatementKey};
 use crate::telemetry::ErrorSource;
-use crate::telemetry::event::{BackendConnected, BackendLost, QuotaRefused, RequestEnd};
+use crate::telemetry::event::{BackendLost, QuotaRefused, RequestEnd};
 use crate::wire::{self, FrontendTag, TransactionStatus};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
@@ -34,7 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     pub(super) async fn serve_from_backend(
         &mut self,
         request: &Request,
-        facts: Facts,
+        facts: &mut Facts,
         collecting: Option<Collecting>,
         story: &mut Story,
     ) -> Served {
@@ -48,8 +47,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         let limit = permit.time_limit();
         self.card.note_deadline(limit, story.began + story.queue_time);
-        let wants = self.wants(&facts, collecting.is_some());
-        let collecting = match self.bind(wants, &defined_first(&facts)).await {
+        let wants = self.wants(facts, collecting.is_some());
+        let collecting = match self.bind(wants, &defined_first(facts)).await {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
             Err(Stopped::Refused(error)) => {
                 self.refuse_with(request, &error, story);
@@ -98,104 +97,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// A connection with the session's settings, and without those of others' own, but for `defines`, which the request
-    /// makes exist by itself.
-    async fn bind(&mut self, wants: Wants, defines: &[Arc<str>]) -> Result<(), Stopped> {
-        if let Binding::Held(lease) = &mut self.binding {
-            // a connection that is kept was set by the session itself, but for what a RESET left to be set again; while the
-            // session is pinned, what is not known of it is its own affair
-            let followed = lease.settings().is_some() || !self.pins.any();
-            if lease.replies().settled() && lease.status() == TransactionStatus::Idle && followed {
-                let restored = lease.restore(&self.settings).await;
-                self.unnamed_here &= self.pins.any();
-                return restored.map_err(|error| Stopped::Refused(self.drop_lease(error)));
-            }
-            return Ok(());
-        }
-        if let Wants::Reader(freshness) = wants
-            && self.bind_reader(freshness).await?
-        {
-            return Ok(());
-        }
-        let backend = Arc::clone(&self.identity.team.backend);
-        let patience = backend.checkout_timeout();
-        let (pool, key) = (&backend.pool, &self.identity.key);
-        let suits = |idle: &Connection| idle.suits(&self.settings, defines);
-        // whoever has settings of its own takes a connection that has some, and leaves the others as they are
-        let own = || {
-            (!defines.is_empty()).then(|| pool.checkout_idle(key, |idle| idle.has_custom() && suits(idle)))?
-        };
-        if let Some(lease) = own().or_else(|| pool.checkout_idle(key, |idle| suits(idle))) {
-            backend.metrics.checkout(Duration::ZERO);
-            return self.hold(lease).await;
-        }
-        let asked = Instant::now();
-        self.card.note_waiting();
-        let checkout = backend.pool.checkout(&self.identity.key, patience);
-        let after = self.identity.team.queue_notice;
-        let notice = || for_connection(&backend.name, after, &backend.pool.jam(&self.identity.key, asked));
-        let line = Self::attend_in_line(&mut self.client, &self.card, checkout, after, notice).await;
-        let lease = match line {
-            Ok(Ok(lease)) => lease,
-            Ok(Err(error)) => return Err(Stopped::Refused(backend.no_connection(error).into())),
-            Err(interrupted) => return Err(Stopped::Interrupted(interrupted)),
-        };
-        let lease = if lease.suits(&self.settings, defines) {
-            lease
-        } else {
-            let renewed = Self::attend(&mut self.client, &self.card, lease.renew(&self.identity.key)).await;
-            let error = |error| backend.no_connection(CheckoutError::Connect(error)).into();
-            renewed
-                .map_err(Stopped::Interrupted)?
-                .map_err(|why| Stopped::Refused(error(why)))?
-        };
-        backend.metrics.checkout(asked.elapsed());
-        if lease.fresh() {
-            BackendConnected {
-                duration: asked.elapsed(),
-            }
-            .emit(&backend.metrics);
-        }
-        self.hold(lease).await
-    }
-
-    /// Makes `lease` the session's, with its settings.
-    pub(super) async fn hold(&mut self, mut lease: Lease<Connector>) -> Result<(), Stopped> {
-        if let Err(error) = lease.restore(&self.settings).await {
-            return Err(Stopped::Refused(ServeError::Unavailable(error)));
-        }
-        lease.card().used_by(self.card.id.0);
-        lease.card().speaks_for(self.card.key.id);
-        self.unnamed_here = false;
-        self.numbers_taken = false;
-        self.binding = Binding::Held(lease);
-        self.note_kept();
-        Ok(())
-    }
-
-    /// Whether names still mean what they meant when the request was judged: a connection that was opened after `ALTER
-    /// ROLE … SET search_path` begins with another path than the session was greeted with.
-    fn search_path_holds(&mut self) -> bool {
-        let Binding::Held(lease) = &self.binding else {
-            return true;
-        };
-        if *lease.default_search_path() == self.identity.default_search_path {
-            return true;
-        }
-        self.identity.default_search_path = Arc::clone(lease.default_search_path());
-        self.settings_changed();
-        false
-    }
-
-    fn drop_lease(&mut self, error: BackendError) -> ServeError {
-        self.binding = Binding::Free;
-        ServeError::Unavailable(error)
-    }
-
     async fn run_request(
         &mut self,
         request: &Request,
-        facts: Facts,
+        facts: &mut Facts,
         collecting: Option<Collecting>,
         limit: Option<Duration>,
         story: &mut Story,
@@ -203,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let idle = self.status() == TransactionStatus::Idle;
         let cacheable = collecting.is_some();
         let mut aftermath = Aftermath::of(
-            &facts,
+            facts,
             &self.gateway,
             &mut self.judged,
             &self.identity.database,
@@ -211,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             idle,
         );
         self.clean &= !idle && aftermath.only_reads(cacheable);
-        self.numbers_taken |= takes_numbers(&facts, !aftermath.stale.is_empty());
+        self.numbers_taken |= takes_numbers(facts, !aftermath.stale.is_empty());
         self.path_unknown |= aftermath.moves_path;
         self.settings_unknown |= aftermath.moves_settings;
         if self.path_unknown {
@@ -275,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let sent = Sent {
             form: facts.form,
             leaves_unnamed: facts.parses_unnamed,
-            visits: visits(&facts, &self.statements, &self.pins),
+            visits: visits(facts, &self.statements, &self.pins),
         };
         let end = match end {
             // without its transaction the request must not run
@@ -319,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             RelayEnd::ClientGone => {
                 drop(observer.fill.take());
-                self.abandon(observer.copying_in()).await;
+                Box::pin(self.abandon(observer.copying_in())).await;
                 if aftermath.touches_session() {
                     // what it did there before it was stopped is not known
                     self.binding = Binding::Free;
@@ -339,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Err(Over::Told)
             }
             RelayEnd::Killed => {
-                self.abandon(observer.copying_in()).await;
+                Box::pin(self.abandon(observer.copying_in())).await;
                 if aftermath.touches_session() {
                     // what it did there before it was stopped is not known
                     self.binding = Binding::Free;
@@ -360,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     async fn exchange(
         &mut self,
         request: &Request,
-        mut facts: Facts,
+        facts: &mut Facts,
         changed: &[StatementKey],
         sent: &Sent,
         observer: &mut Observer,
@@ -381,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.unnamed_here = true;
         }
         let to_send =
-            if facts.namings.is_empty() && !(observer.collects() && hidden_describe(&facts).is_some()) {
+            if facts.namings.is_empty() && !(observer.collects() && hidden_describe(facts).is_some()) {
                 let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
                 Facts::note_sent(request, bytes, lease);
                 request.len
@@ -392,13 +297,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                     limit: self.identity.team.backend.max_prepared_statements(),
                     changed,
                 };
-                send_changed(
-                    request,
-                    &mut facts,
-                    observer.collects(),
-                    &mut self.client,
-                    renaming,
-                );
+                send_changed(request, facts, observer.collects(), &mut self.client, renaming);
                 0
             };
         observer.namings = std::mem::take(&mut facts.namings);

@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             settings: &self.settings,
         };
         let read = Facts::read(request, bytes, &reader, spare);
-        let facts = match read {
+        let mut facts = match read {
             Ok(facts) => facts,
             Err(error) => return self.protocol_error(&error.into()),
         };
@@ -118,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.serve_from_memory(request, facts, &entry, &mut story).await
             }
             Ok(Way::Backend(collecting)) => {
-                self.serve_from_backend(request, facts, collecting, &mut story)
+                self.serve_from_backend(request, &mut facts, collecting, &mut story)
                     .await
             }
             Err(interrupted) => self.interrupted(request, interrupted, None, &mut story),

@@ -3,7 +3,6 @@
 //! A server tells a value when it is not the one that it told last. Behind a gateway the server that tells may be another one
 //! than the one before, and a RESET goes back to what that server's own session began with, not the client's.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +13,8 @@ use crate::session::{SettingValue, Settings};
 use crate::sql::{SessionUse, SettingChange};
 use crate::wire;
 
-/// What a client was told.
+/// What a client was told. It goes to a request's observer and back, so nothing of it costs anything while it is empty; a
+/// server reports some twenty parameters.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// Settings of its start-up packet.
@@ -22,9 +22,9 @@ pub(super) struct Told {
     /// What it was told at its login, but for the name of its application.
     greeting: Option<Arc<Greeting>>,
     /// What it was told since, where that is another value.
-    changed: BTreeMap<String, String>,
+    changed: Vec<(String, String)>,
     /// Settings that the request that runs takes back to what the session began with, of those that it began with.
-    back: BTreeSet<Arc<str>>,
+    back: Vec<Arc<str>>,
 }
 
 impl Told {
@@ -44,18 +44,18 @@ impl Told {
     /// Notes what a request that is about to be sent does to settings.
     pub(super) fn foresee(&mut self, aftermath: &Aftermath) {
         if aftermath.unpins.contains(&SessionUse::DiscardAll) {
-            self.back.extend(self.startup.names().cloned());
+            self.back = self.startup.names().cloned().collect();
         }
         for step in &aftermath.steps {
             match step {
-                Step::Change(SettingChange::ResetAll) => self.back.extend(self.startup.names().cloned()),
+                Step::Change(SettingChange::ResetAll) => self.back = self.startup.names().cloned().collect(),
                 Step::Change(SettingChange::Reset { name } | SettingChange::Set { name, value: None }) => {
-                    if self.startup.value(name).is_some() {
-                        self.back.insert(Arc::clone(name));
+                    if self.startup.value(name).is_some() && !self.back.contains(name) {
+                        self.back.push(Arc::clone(name));
                     }
                 }
                 Step::Change(SettingChange::Set { name, .. } | SettingChange::SetConfig { name, .. }) => {
-                    self.back.remove(name);
+                    self.back.retain(|back| back != name);
                 }
                 Step::Change(SettingChange::SetLocal { .. } | SettingChange::Show { .. }) => {}
                 // whether what was done before it stays, the server will tell
@@ -70,11 +70,18 @@ impl Told {
             .greeting
             .as_ref()
             .and_then(|greeting| greeting.parameters.get(name));
-        let now = self.changed.get(name).or(at_login);
+        let changed = self.changed.iter_mut().find(|(changed, _)| changed == name);
+        let now = changed
+            .as_ref()
+            .map(|(_, now)| now.as_str())
+            .or(at_login.map(String::as_str));
         if now.is_some_and(|now| now == value) {
             return false;
         }
-        self.changed.insert(name.to_owned(), value.to_owned());
+        match changed {
+            Some((_, now)) => value.clone_into(now),
+            None => self.changed.push((name.to_owned(), value.to_owned())),
+        }
         true
     }
 
@@ -82,7 +89,7 @@ impl Told {
     /// undid what the request was to do.
     pub(super) fn report(&mut self, name: &str, value: &str, failed: bool) -> Bytes {
         let mut frame = BytesMut::new();
-        let goes_back = !failed && self.back.contains(&*name.to_ascii_lowercase());
+        let goes_back = !failed && goes_back(&self.back, name);
         let begun_with = self.begun_with(name).filter(|_| goes_back);
         self.tell(name, &begun_with.unwrap_or_else(|| value.into()), &mut frame);
         frame.freeze()
@@ -100,7 +107,7 @@ impl Told {
             return frames;
         };
         for name in greeting.parameters.keys() {
-            if back.contains(&*name.to_ascii_lowercase())
+            if goes_back(&back, name)
                 && let Some(value) = self.begun_with(name)
             {
                 self.tell(name, &value, &mut frames);
@@ -120,6 +127,11 @@ impl Told {
             SettingValue::Plain(value) | SettingValue::Sql(value) => Some(Arc::clone(value)),
         }
     }
+}
+
+/// Whether `name`, in any case, is among `back`.
+fn goes_back(back: &[Arc<str>], name: &str) -> bool {
+    back.iter().any(|back| back.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

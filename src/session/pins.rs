@@ -52,7 +52,12 @@ impl Names {
 impl Pins {
     /// Whether the session must keep its connection.
     pub fn any(&self) -> bool {
-        self.reason().is_some()
+        !self.lasting.is_empty()
+            || self.prepared.any()
+            || self.cursors.any()
+            || self.channels.any()
+            || self.role
+            || self.authorization
     }
 
     /// The first reason, of those there are, for which the session must keep its connection.

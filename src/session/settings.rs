@@ -16,13 +16,18 @@ pub enum SettingValue {
     Sql(Arc<str>),
 }
 
-/// Settings by name, folded to lower case. Cheap to clone and to compare with a clone.
+type Values = BTreeMap<Arc<str>, SettingValue>;
+
+/// What there is where nothing was set.
+static NOTHING: Values = BTreeMap::new();
+
+/// Settings by name, folded to lower case. Cheap to make, to clone, and to compare with a clone.
 #[derive(Clone, Debug, Default)]
-pub struct Settings(Arc<BTreeMap<Arc<str>, SettingValue>>);
+pub struct Settings(Option<Arc<Values>>);
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+        self.is_same(other) || self.values() == other.values()
     }
 }
 
@@ -56,15 +61,32 @@ pub fn is_custom(name: &str) -> bool {
 }
 
 impl Settings {
+    fn values(&self) -> &Values {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+
+    fn values_mut(&mut self) -> &mut Values {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
+    /// Whether they are known to be the same without a look at them.
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
     /// Sets `name`.
     pub fn set(&mut self, name: &str, value: SettingValue) {
-        Arc::make_mut(&mut self.0).insert(name.into(), value);
+        self.values_mut().insert(name.into(), value);
     }
 
     /// Forgets `name`, which has the backend's default from here on.
     pub fn reset(&mut self, name: &str) {
-        if self.0.contains_key(name) {
-            Arc::make_mut(&mut self.0).remove(name);
+        if self.values().contains_key(name) {
+            self.values_mut().remove(name);
         }
     }
 
@@ -73,7 +95,7 @@ impl Settings {
     #[must_use]
     pub fn as_reported(&self, reported: &BTreeMap<String, String>) -> Self {
         let mut settings = self.clone();
-        for name in self.0.keys() {
+        for name in self.values().keys() {
             settings.take_reported(name, reported);
         }
         settings
@@ -91,14 +113,14 @@ impl Settings {
 
     /// Notes that `name`, a setting of the client's own, exists: it has its default, an empty text, unless it was set.
     pub fn define(&mut self, name: &str) {
-        if is_custom(name) && !self.0.contains_key(name) {
+        if is_custom(name) && !self.values().contains_key(name) {
             self.set(name, SettingValue::Sql(DEFAULT.into()));
         }
     }
 
     /// Notes that every setting of the client's own in `other` exists.
     pub fn define_all_of(&mut self, other: &Self) {
-        for name in other.0.keys() {
+        for name in other.values().keys() {
             self.define(name);
         }
     }
@@ -106,11 +128,12 @@ impl Settings {
     /// For a connection that has these settings: takes over what `wanted` says of settings of clients' own that have their
     /// default in either, and that `defined` says exist there.
     pub fn agree_on_defaults(&mut self, wanted: &Self, defined: &BTreeSet<Arc<str>>) {
-        let default = SettingValue::Sql(DEFAULT.into());
+        let is_default =
+            |value: &SettingValue| matches!(value, SettingValue::Sql(text) if **text == *DEFAULT);
         for name in defined {
-            match (self.0.get(name), wanted.0.get(name)) {
-                (Some(value), None) if *value == default => self.reset(name),
-                (None, Some(value)) if *value == default => self.define(name),
+            match (self.values().get(name), wanted.values().get(name)) {
+                (Some(value), None) if is_default(value) => self.reset(name),
+                (None, Some(value)) if is_default(value) => self.define(name),
                 _ => {}
             }
         }
@@ -118,17 +141,17 @@ impl Settings {
 
     /// The value of `name`, if it was set.
     pub fn value(&self, name: &str) -> Option<&SettingValue> {
-        self.0.get(name)
+        self.values().get(name)
     }
 
     /// The names of what was set.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.keys()
+        self.values().keys()
     }
 
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values().is_empty()
     }
 
     /// These settings without `name`.
@@ -148,12 +171,15 @@ impl Settings {
             steps.push("RESET ALL;".to_owned());
             &nothing
         });
-        let too_many = from.0.keys().filter(|name| !self.0.contains_key(*name));
+        let too_many = from
+            .values()
+            .keys()
+            .filter(|name| !self.values().contains_key(*name));
         steps.extend(too_many.map(|name| format!("RESET {name};")));
         let different = self
-            .0
+            .values()
             .iter()
-            .filter(|(name, value)| from.0.get(*name) != Some(*value));
+            .filter(|(name, value)| from.values().get(*name) != Some(*value));
         steps.extend(different.map(|(name, value)| match value {
             SettingValue::Sql(text) => format!("SET {name} TO {text};"),
             SettingValue::Plain(text) => {
@@ -176,7 +202,7 @@ impl Settings {
     #[must_use]
     pub fn without_custom(&self) -> Self {
         let mut settings = self.clone();
-        for name in self.0.keys().filter(|name| is_custom(name)) {
+        for name in self.values().keys().filter(|name| is_custom(name)) {
             settings.reset(name);
         }
         settings
@@ -189,7 +215,12 @@ impl Settings {
             let name: &str = name;
             name != "search_path" && !is_custom(name) && !WITHOUT_EFFECT_ON_RESULTS.contains(&name)
         };
-        Arc::ptr_eq(&self.0, &other.0) || self.0.iter().filter(wanted).eq(other.0.iter().filter(wanted))
+        self.is_same(other)
+            || self
+                .values()
+                .iter()
+                .filter(wanted)
+                .eq(other.values().iter().filter(wanted))
     }
 
     /// Appends all of them, so that different settings give different bytes.
@@ -198,7 +229,7 @@ impl Settings {
     }
 
     fn encode(&self, wanted: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
-        for (name, value) in self.0.iter().filter(|(name, _)| wanted(name)) {
+        for (name, value) in self.values().iter().filter(|(name, _)| wanted(name)) {
             let (form, text) = match value {
                 SettingValue::Plain(text) => (b'p', text),
                 SettingValue::Sql(text) => (b's', text),
