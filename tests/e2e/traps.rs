@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::login::refused;
 use crate::relay::narrow;
-use crate::stage::Stage;
+use crate::stage::{Stage, server};
 use crate::support::frames::{Frames, startup};
 use crate::support::gateway::{ANA, BEN, DASH, Gateway, Setup};
 use crate::support::wait::becomes;
 use crate::support::wire::{Login, Wire};
+use crate::support::{SUPERUSER, SUPERUSER_PASSWORD};
 
 /// A batch up to its Execute.
 fn open_batch(mark: &str) -> Frames {
@@ -264,6 +265,56 @@ fn trap_10_a_session_whose_reset_fails_takes_its_connection_with_it() {
         assert_eq!(ben.value("SHOW DateStyle"), "ISO, MDY");
         assert_ne!(stage.process(), pid);
         assert_eq!(ben.query("SELECT * FROM mine").sqlstate(), "42P01");
+    }
+}
+
+// a backend of the kind is a PostgreSQL here, which would take what Redshift refuses: so its log is read
+#[test]
+fn trap_11_redshift_is_sent_nothing_that_it_does_not_know_between_two_sessions() {
+    let database = crate::stage::database("");
+    let mut superuser = Wire::login(
+        server().address(),
+        &Login::new(SUPERUSER, SUPERUSER_PASSWORD, &database),
+    );
+    superuser.run(&format!("ALTER DATABASE {database} SET log_statement = 'all'"));
+    let gateway = Gateway::start(
+        server(),
+        &[&database],
+        &narrow().backend("kind = \"redshift\"\ntls = \"off\""),
+    );
+    for left in [
+        "CREATE TEMPORARY TABLE mine (a int)",
+        "PREPARE mine AS SELECT 1",
+        "LISTEN mine",
+        "SET search_path TO mine",
+        "SET DateStyle = 'German'",
+    ] {
+        let mut ana = gateway.session(ANA);
+        ana.run(left);
+        drop(ana);
+        let mut ben = gateway.session(BEN);
+        assert_eq!(ben.value("SHOW DateStyle"), "ISO, MDY", "after {left}");
+        assert_eq!(ben.value("SHOW search_path"), "\"$user\", public", "after {left}");
+        assert_eq!(
+            ben.query("SELECT * FROM mine").sqlstate(),
+            "42P01",
+            "after {left}"
+        );
+        assert_eq!(ben.query("EXECUTE mine").sqlstate(), "26000", "after {left}");
+        assert_eq!(
+            ben.value("SELECT count(*) FROM pg_listening_channels()"),
+            "0",
+            "after {left}"
+        );
+    }
+    let log = server().log();
+    assert!(
+        log.contains("statement: LISTEN mine"),
+        "the log has what was sent"
+    );
+    // other tests' databases are not logged
+    for unknown in ["DISCARD", "UNLISTEN", "DEALLOCATE ALL", "RESET ROLE", "CLOSE ALL"] {
+        assert!(!log.contains(&format!("statement: {unknown}")), "{unknown}");
     }
 }
 
