@@ -19,10 +19,10 @@ use super::observe::{Confirmation, Observer};
 use super::relay::RelayEnd;
 use super::serve::{Served, Story};
 use super::session::{Binding, Session};
-use crate::backend::{Asked, Asker, BackendError};
+use crate::backend::{Asked, Asker, BackendError, Connection};
 use crate::config::BackendKind;
 use crate::error::ClientError;
-use crate::session::{Ending, Prepared, Request};
+use crate::session::{Ending, LocalPortal, Prepared, Request};
 use crate::sql::{Analysis, Analyzer, Backslash, Statement, TransactionControl};
 use crate::telemetry::event::RequestEnd;
 use crate::wire::{self, Column, FrontendTag, TransactionStatus};
@@ -139,6 +139,10 @@ impl Commands for Control<'_> {
         self.begun.status().unwrap_or(TransactionStatus::Idle)
     }
 
+    fn fail(&mut self) {
+        self.begun.fail();
+    }
+
     fn prepare(&mut self, parse: &wire::Parse<'_>) -> Arc<Prepared> {
         while let Some(confirmation) = self.prepared.pop_front() {
             if let Confirmation::Prepared(name, prepared) = confirmation
@@ -183,7 +187,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Confirmation::Bound(_, portal) => Some(portal),
                 Confirmation::Prepared(..)
                 | Confirmation::Described(_)
-                | Confirmation::AllClosed
+                | Confirmation::Visited(..)
+                | Confirmation::PreparedBySql(_)
+                | Confirmation::Deallocated(_)
                 | Confirmation::ClosedStatement(_)
                 | Confirmation::Nothing => None,
             });
@@ -257,10 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.client.consume(request.len);
         match goes_on {
             Ok(true) => {}
-            Ok(false) => {
-                self.begun.fail();
-                self.skip_to_sync();
-            }
+            Ok(false) => self.skip_to_sync(),
             Err(error) => return self.protocol_error(&error.into()),
         }
         if asks {
@@ -282,18 +285,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &mut self.binding else {
             return Err(RelayEnd::BackendGone(BackendError::Closed));
         };
-        wire::query_frame(text, lease.outgoing());
-        lease.note_sent(Asked::Query, Asker::Gateway);
+        let portals = self.statements.local_portals();
+        put_begin(text, portals.collect(), lease);
         self.begun = Begun::No;
         // the server forgets its unnamed statement with it
         self.unnamed_here = false;
         self.hear(observer).await?;
+        if observer.error.is_none() {
+            self.statements.note_portals_carried();
+        }
         // what the server said of the BEGIN is not a part of the answer
         observer.ends.clear();
         observer.completions = 0;
         observer.command_complete = None;
         observer.bytes = 0;
         Ok(())
+    }
+}
+
+/// Begins the transaction, and binds what the client has bound in it: the names are taken there too, and the portal that
+/// began the transaction cannot be run again.
+fn put_begin(text: &[u8], portals: Vec<(&[u8], &LocalPortal)>, backend: &mut Connection) {
+    let begun_by = portals.iter().position(|(_, portal)| portal.done);
+    if begun_by.is_none() {
+        wire::query_frame(text, backend.outgoing());
+        backend.note_sent(Asked::Query, Asker::Gateway);
+    }
+    // the one that began it comes first
+    let (begin, others) = portals.split_at(begun_by.map_or(0, |index| index + 1));
+    for (name, portal) in begin.iter().rev().chain(others) {
+        wire::parse_frame(b"", &portal.text, b"", backend.outgoing());
+        backend.note_sent(Asked::Parse(None), Asker::Gateway);
+        wire::bind_frame(name, b"", backend.outgoing());
+        backend.note_sent(Asked::Bind, Asker::Gateway);
+        if portal.done {
+            wire::execute_frame(name, backend.outgoing());
+            backend.note_sent(Asked::Execute, Asker::Gateway);
+        }
+    }
+    if !portals.is_empty() {
+        wire::sync_frame(backend.outgoing());
+        backend.note_sent(Asked::Sync, Asker::Gateway);
     }
 }
 
