@@ -349,7 +349,7 @@ impl Observer {
         let next = self.confirmations.next();
         match tag {
             b"PREPARE" if matches!(next, Some(Confirmation::PreparedBySql(_))) => {
-                self.confirmations.confirm()
+                self.confirmations.confirm();
             }
             b"DEALLOCATE" if matches!(next, Some(Confirmation::Deallocated(Some(_)))) => {
                 self.confirmations.confirm();

@@ -143,15 +143,15 @@ impl Renaming<'_> {
             }
             NamingAct::Describe(known) => {
                 let stands_in = self.stands_in(known);
-                let number = match stands_in {
-                    true => self.prepare(known.key, out),
-                    false => self.provide(known, out),
-                };
-                if stands_in {
+                let number = if stands_in {
+                    let number = self.prepare(known.key, out);
                     let name = number.to_string();
                     wire::parse_frame(name.as_bytes(), b"ROLLBACK", &known.prepared.types, out);
                     self.backend.note_sent(Asked::Parse(Some(number)), Asker::Gateway);
-                }
+                    number
+                } else {
+                    self.provide(known, out)
+                };
                 put(message, whole, naming, &Name::Shared(number), out);
                 self.backend
                     .note_sent(Asked::DescribeStatement(Some(number)), Asker::Client);

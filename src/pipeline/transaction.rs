@@ -285,8 +285,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &mut self.binding else {
             return Err(RelayEnd::BackendGone(BackendError::Closed));
         };
-        let portals = self.statements.local_portals();
-        put_begin(text, portals.collect(), lease);
+        let portals: Vec<_> = self.statements.local_portals().collect();
+        put_begin(text, &portals, lease);
         self.begun = Begun::No;
         // the server forgets its unnamed statement with it
         self.unnamed_here = false;
@@ -305,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
 /// Begins the transaction, and binds what the client has bound in it: the names are taken there too, and the portal that
 /// began the transaction cannot be run again.
-fn put_begin(text: &[u8], portals: Vec<(&[u8], &LocalPortal)>, backend: &mut Connection) {
+fn put_begin(text: &[u8], portals: &[(&[u8], &LocalPortal)], backend: &mut Connection) {
     let begun_by = portals.iter().position(|(_, portal)| portal.done);
     if begun_by.is_none() {
         wire::query_frame(text, backend.outgoing());
