@@ -42,6 +42,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         // a SET would end the series' own transaction, and in an open one take the place of a SET LOCAL
         let resettable = settled && lease.status() == TransactionStatus::Idle;
+        if settled {
+            lease.clear_leftovers();
+        }
         let mut out = std::mem::take(lease.outgoing());
         let mut renaming = Renaming {
             backend: lease,

@@ -275,6 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let sent = Sent {
             form: facts.form,
             leaves_unnamed: facts.parses_unnamed,
+            outside: self.is_settled(),
             from_start: matches!(&self.binding, Binding::Held(lease) if lease.replies().drained()),
             skipped: matches!(&self.binding, Binding::Held(lease) if lease.replies().skips()),
         };
@@ -377,9 +378,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Facts::note_sent(request, bytes, lease);
                 request.len
             } else {
-                let apart = sent.form == Form::Simple && lease.replies().settled();
                 let renaming = Renaming {
-                    apart,
+                    apart: sent.form == Form::Simple && sent.outside,
                     backend: lease,
                     epoch: self.identity.database.epoch(),
                     limit: self.identity.team.backend.max_prepared_statements(),
@@ -471,6 +471,8 @@ pub(super) struct Sent {
     pub(super) form: Form,
     /// It prepares the unnamed statement.
     pub(super) leaves_unnamed: bool,
+    /// No series was under way.
+    pub(super) outside: bool,
     /// Everything that was asked for before had been answered: what ran is the request's.
     pub(super) from_start: bool,
     /// An error came before it in its series: nothing of it runs.
