@@ -69,7 +69,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
             self.unnamed_here = false;
         }
-        self.unnamed_here &= !observer.unnamed_lost;
+        // where it is not known whose error it was, it may have been prepared in vain
+        self.unnamed_here &= !observer.unnamed_lost && (sent.from_start || outcome == Outcome::Completed);
         // also one that is not there any more: a function may have run DEALLOCATE ALL
         let lost = observer.lost_statement;
         if (observer.all_closed || lost)

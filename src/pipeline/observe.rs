@@ -73,6 +73,16 @@ impl Confirmations {
         self.confirmed = (self.confirmed + 1).min(self.queue.len());
     }
 
+    /// What SQL was to do before the next message was not done as it was read: it is not confirmed.
+    fn pass_over_sql(&mut self) {
+        while matches!(
+            self.next(),
+            Some(Confirmation::Visited(..) | Confirmation::PreparedBySql(_) | Confirmation::Deallocated(_))
+        ) {
+            self.queue.remove(self.confirmed);
+        }
+    }
+
     /// What nothing asked for, and is confirmed now.
     fn insert(&mut self, confirmation: Confirmation) {
         self.queue.insert(self.confirmed, confirmation);
@@ -253,6 +263,7 @@ impl Observer {
                 self.row_description = Some(Bytes::copy_from_slice(bytes));
             }
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
+                self.confirmations.pass_over_sql();
                 self.confirmations.confirm();
             }
             b'1' if piece.answers == Some(Asked::Parse(None))
