@@ -197,9 +197,12 @@ pub fn answer_extended(
                 let execute = wire::execute(body)?;
                 match local(statements, execute.portal) {
                     None => Err(undefined_portal(execute.portal)),
-                    Some(portal) if portal.done => Err(Box::new(ServeError::PortalDone(
-                        String::from_utf8_lossy(execute.portal).into_owned(),
-                    ))),
+                    // in a transaction that has failed that is said first
+                    Some(portal) if portal.done && commands.status() != TransactionStatus::Failed => {
+                        Err(Box::new(ServeError::PortalDone(
+                            String::from_utf8_lossy(execute.portal).into_owned(),
+                        )))
+                    }
                     Some(portal) => {
                         let before = commands.status();
                         match commands.run(&portal.text) {

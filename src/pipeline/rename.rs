@@ -10,13 +10,10 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::backend::{Asked, Asker, Connection, StatementNumber, is_shared_name};
+use crate::backend::{Asked, Asker, Connection, NOBODYS, StatementNumber, is_shared_name};
 use crate::session::{Description, Prepared, StatementKey};
 use crate::sql::StatementKind;
 use crate::wire::{self, FrontendTag, TransactionStatus};
-
-/// A statement that nobody prepares: closing it does nothing and is confirmed all the same.
-const NOBODYS: &[u8] = b"tollgate_none";
 
 /// A named statement that the gateway knows.
 #[derive(Clone, Debug)]

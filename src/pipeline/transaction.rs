@@ -35,8 +35,8 @@ pub(super) enum Begun {
     No,
     /// Begun with this text.
     Yes(Arc<[u8]>),
-    /// Begun, and failed before the backend heard of it.
-    Failed,
+    /// Begun with this text, and failed before the backend heard of it.
+    Failed(Arc<[u8]>),
 }
 
 impl Begun {
@@ -45,14 +45,14 @@ impl Begun {
         match self {
             Self::No => None,
             Self::Yes(_) => Some(TransactionStatus::InTransaction),
-            Self::Failed => Some(TransactionStatus::Failed),
+            Self::Failed(_) => Some(TransactionStatus::Failed),
         }
     }
 
     /// An error was told in it.
     pub(super) fn fail(&mut self) {
-        if matches!(self, Self::Yes(_)) {
-            *self = Self::Failed;
+        if let Self::Yes(text) = self {
+            *self = Self::Failed(Arc::clone(text));
         }
     }
 
@@ -74,8 +74,8 @@ impl Begun {
                 Some((Self::Yes(text.into()), tag))
             }
             (Self::Yes(_), TransactionControl::Commit) => Some((Self::No, "COMMIT")),
-            (Self::Yes(_) | Self::Failed, TransactionControl::Rollback)
-            | (Self::Failed, TransactionControl::Commit) => Some((Self::No, "ROLLBACK")),
+            (Self::Yes(_) | Self::Failed(_), TransactionControl::Rollback)
+            | (Self::Failed(_), TransactionControl::Commit) => Some((Self::No, "ROLLBACK")),
             _ => None,
         }
     }
@@ -112,7 +112,7 @@ impl Commands for Control<'_> {
         let ends = self
             .statement(text)
             .is_some_and(|statement| self.begun.after(&statement, text, self.kind).is_some());
-        if *self.begun == Begun::Failed && !ends {
+        if matches!(self.begun, Begun::Failed(_)) && !ends {
             return Err(Box::new(ServeError::FailedTransaction));
         }
         Ok(None)
@@ -121,7 +121,7 @@ impl Commands for Control<'_> {
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>> {
         let Some(statement) = self.statement(text) else {
             return match self.begun {
-                Begun::Failed => Err(Box::new(ServeError::FailedTransaction)),
+                Begun::Failed(_) => Err(Box::new(ServeError::FailedTransaction)),
                 Begun::No | Begun::Yes(_) => Ok(None),
             };
         };
@@ -165,9 +165,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Whether the gateway answers the request by itself, since it is about nothing but a transaction that the backend
     /// need not know of.
     pub(super) fn controls(&self, facts: &Facts) -> bool {
-        // the backend knows nothing of it, and must run nothing
-        if self.begun == Begun::Failed {
-            return true;
+        // the backend knows nothing of it, and need not before something else comes with its end, or with a savepoint
+        if matches!(self.begun, Begun::Failed(_)) {
+            let ends = |statement: &Arc<Statement>| {
+                let ends = statement.transaction;
+                ends.is_some_and(|control| control != TransactionControl::Begin)
+            };
+            return facts.foreign == 0 || !facts.statements().any(ends);
         }
         if !matches!(self.binding, Binding::Free) || facts.prepares_again() || facts.too_many {
             return false;
@@ -272,15 +276,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         Ok(())
     }
 
-    /// Begins at the backend the transaction that the client has begun. An error of the server is relayed, and noted
-    /// with the observer.
+    /// Begins at the backend the transaction that the client has begun, and lets it fail if it has failed for the client.
+    /// An error of the BEGIN is relayed, and noted with the observer.
     ///
     /// # Errors
     ///
     /// As a relay ends.
     pub(super) async fn carry_begin(&mut self, observer: &mut Observer) -> Result<(), RelayEnd> {
-        let Begun::Yes(text) = &self.begun else {
-            return Ok(());
+        let (text, failed) = match &self.begun {
+            Begun::No => return Ok(()),
+            Begun::Yes(text) => (text, false),
+            Begun::Failed(text) => (text, true),
         };
         let Binding::Held(lease) = &mut self.binding else {
             return Err(RelayEnd::BackendGone(BackendError::Closed));
@@ -293,6 +299,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.hear(observer).await?;
         if observer.error.is_none() {
             self.statements.note_portals_carried();
+            if failed && let Binding::Held(lease) = &mut self.binding {
+                let told = lease.fail_transaction().await;
+                told.map_err(RelayEnd::BackendGone)?;
+            }
         }
         // what the server said of the BEGIN is not a part of the answer
         observer.ends.clear();
