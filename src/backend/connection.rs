@@ -238,6 +238,11 @@ impl Connection {
         self.leftovers.push(name.into());
     }
 
+    /// The name was taken away, whoever took it.
+    pub fn not_left_behind(&mut self, name: &[u8]) {
+        self.leftovers.retain(|left| **left != *name);
+    }
+
     /// Asks for what was left behind to be taken away; outside of a series.
     pub fn clear_leftovers(&mut self) {
         for name in std::mem::take(&mut self.leftovers) {

@@ -24,6 +24,6 @@ pub use replies::{Asked, Asker, Fate, Replies, Unexpected};
 pub use reset::{Remains, Reset};
 pub use secrets::{Learnt, SecretSource, Secrets};
 pub use servers::{ServerActivity, ServerCard, Servers};
-pub use statements::{StatementNumber, Statements, is_shared_name};
+pub use statements::{NOBODYS, StatementNumber, Statements, is_shared_name};
 pub use tls::client_config;
 pub use transport::{TcpOptions, Transport};

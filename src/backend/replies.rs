@@ -181,6 +181,11 @@ impl Replies {
         self.queue.is_empty() && !self.unsynced && !self.skipping
     }
 
+    /// Whether the server ignores what comes, up to a Sync.
+    pub fn skips(&self) -> bool {
+        self.skipping
+    }
+
     /// Whether every reply came; the client may still have to send a Sync.
     pub fn drained(&self) -> bool {
         self.queue.is_empty()

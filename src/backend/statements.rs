@@ -25,6 +25,9 @@ impl fmt::Display for StatementNumber {
     }
 }
 
+/// A statement that nobody prepares: closing it does nothing and is confirmed all the same.
+pub const NOBODYS: &[u8] = b"tollgate_none";
+
 /// Whether `name` could be one of the gateway's own.
 pub fn is_shared_name(name: &[u8]) -> bool {
     name.starts_with(PREFIX.as_bytes())

@@ -42,12 +42,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         // a SET would end the series' own transaction, and in an open one take the place of a SET LOCAL
         let resettable = settled && lease.status() == TransactionStatus::Idle;
+        if settled {
+            lease.clear_leftovers();
+        }
         let mut out = std::mem::take(lease.outgoing());
         let mut renaming = Renaming {
             backend: lease,
             epoch,
             limit,
             changed: &[],
+            apart: false,
         };
         let mut set = false;
         for known in &doubtful {
@@ -125,7 +129,8 @@ fn doubtful<'n>(
 ) -> Vec<&'n KnownStatement> {
     let mut doubtful: Vec<&KnownStatement> = Vec::new();
     for naming in namings {
-        let (NamingAct::Bind(known) | NamingAct::Describe(known)) = &naming.act else {
+        let (NamingAct::Bind(known) | NamingAct::Describe(known) | NamingAct::Visit(known)) = &naming.act
+        else {
             continue;
         };
         if doubtful.iter().any(|other| other.key == known.key) {
@@ -133,6 +138,8 @@ fn doubtful<'n>(
         }
         let sound = match backend.statements_mut().find(known.key, epoch) {
             Some(_) => known.told.is_none() || backend.statements().description(known.key) == known.told,
+            // what is put there for SQL must not fail: its error would be taken for that of the client's query
+            None if matches!(naming.act, NamingAct::Visit(_)) => false,
             None => known.told.is_none() && known.prepared.settings.reads_like(settings),
         };
         if !sound && !prepared_before(namings, naming, known.key) {

@@ -8,12 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::facts::Form;
 use super::observe::Observer;
-use super::outgoing::Visit;
 use super::relay::RelayEnd;
 use super::rename::Naming;
+use super::run::Sent;
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
-use super::settle::{Aftermath, SESSION_POOLING, Step, pin_word, take_over};
+use super::settle::{Aftermath, Outcome, SESSION_POOLING, Step, goes_by_name, pin_word};
 use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::config::Pooling;
 use crate::policy::{Catalog, Invalidation};
@@ -35,8 +35,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The backend has answered everything.
     pub(super) async fn settle(
         &mut self,
-        form: Form,
-        aftermath: &Aftermath,
+        sent: Sent,
+        mut aftermath: Aftermath,
         observer: &mut Observer,
         guard: Option<WriteGuard>,
         catalog: Option<Arc<Catalog>>,
@@ -46,18 +46,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         // without a Sync the series' own transaction goes on
         let settled = matches!(&self.binding, Binding::Held(lease) if lease.replies().settled());
         let in_transaction = status != TransactionStatus::Idle || !settled;
-        self.end_writes(aftermath, guard);
+        self.end_writes(&aftermath, guard);
         // in a transaction that has only read, an answer is what anybody would have got
         let private = !settled || (status != TransactionStatus::Idle && !self.clean);
         self.keep_answer(observer, catalog, story, private);
-        take_over(observer, &mut self.statements, in_transaction);
+        // what ran before an error has done what it does
+        let outcome = if observer.error.is_none() && !sent.skipped {
+            Outcome::Completed
+        } else if sent.from_start && aftermath.cut(observer.ran, sent.skipped) {
+            Outcome::Cut
+        } else {
+            Outcome::Failed
+        };
+        self.take_over(observer, in_transaction);
+        // also one whose text was not read
+        self.unnamed_here |= sent.leaves_unnamed && outcome == Outcome::Completed;
         if observer.unnamed_failed {
             self.statements.note_closed(b"");
         }
         // a simple query ends the unnamed statement; one in a series is skipped after an error, and then nothing is settled
-        if form == Form::Simple || (aftermath.queries && settled) {
+        if (sent.form == Form::Simple && !sent.skipped) || (aftermath.queries && settled) {
             self.statements.note_closed(b"");
+            self.unnamed_here = false;
         }
+        // where it is not known whose error it was, it may have been prepared in vain
+        self.unnamed_here &= !observer.unnamed_lost && (sent.from_start || outcome == Outcome::Completed);
         // also one that is not there any more: a function may have run DEALLOCATE ALL
         let lost = observer.lost_statement;
         if (observer.all_closed || lost)
@@ -66,11 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             lease.statements_mut().clear();
         }
         self.note_parameters(observer);
-        self.note_pins(aftermath, observer, in_transaction);
+        self.note_pins(&aftermath, observer, outcome, in_transaction);
         let followed = self
-            .follow_settings(&aftermath.steps, observer, in_transaction)
+            .follow_settings(&aftermath.steps, observer, outcome, in_transaction)
             .await;
-        self.note_defined(aftermath, observer);
+        self.note_defined(&aftermath, outcome);
         if followed.is_err() {
             self.pin_for(PinReason::Setting, None);
             if let Binding::Held(lease) = &mut self.binding {
@@ -189,29 +202,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    fn note_pins(&mut self, aftermath: &Aftermath, observer: &Observer, in_transaction: bool) {
+    fn note_pins(
+        &mut self,
+        aftermath: &Aftermath,
+        observer: &Observer,
+        outcome: Outcome,
+        in_transaction: bool,
+    ) {
         // a statement that was refused before it began left nothing
         let not_begun = observer.error.is_some_and(|code| NOT_BEGUN.contains(&code))
             && observer.rows == 0
             && observer.completions == 0;
         for (reason, session) in &aftermath.pins {
-            // code that was called may have done anything before one of its own statements was refused
-            let by_name = matches!(
-                reason,
-                PinReason::PreparedStatement | PinReason::Cursor | PinReason::Listen | PinReason::Unparsed
-            );
-            if !(not_begun && by_name) {
+            let refused = not_begun && (*reason == PinReason::Unparsed || goes_by_name(*reason));
+            // what is prepared was confirmed by itself
+            let confirmed = matches!(session, Some(SessionUse::Prepare(_)));
+            if !refused && !confirmed {
                 self.pin_for(*reason, session.as_ref());
             }
         }
-        if aftermath.unpins.is_empty() || observer.error.is_some() {
+        // what was done before an error may have been undone with it
+        if aftermath.unpins.is_empty() || outcome != Outcome::Completed {
             return;
-        }
-        for session in &aftermath.unpins {
-            // not undone with its transaction
-            if let SessionUse::Deallocate(Some(name)) = session {
-                self.statements.note_closed(name.as_bytes());
-            }
         }
         // what a transaction has undone is there as before
         let undone = aftermath
@@ -228,6 +240,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.pins.remove(session);
             }
         }
+        self.note_unpinned(before);
+    }
+
+    /// What the session was pinned for `before` may be gone.
+    pub(super) fn note_unpinned(&mut self, before: Option<PinReason>) {
         if self.pins.reason() != before {
             self.card.note_pinned(self.pinned_word());
             if let Binding::Held(lease) = &mut self.binding
@@ -235,24 +252,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             {
                 // while it was pinned its settings were its own affair
                 lease.note_settings(None);
-            }
-        }
-    }
-
-    /// What is left of statements that were made known to SQL.
-    pub(super) fn end_visits(&mut self, visits: &[Visit], failed: bool) {
-        for visit in visits {
-            if failed {
-                // a name may be left there
-                if let Binding::Held(lease) = &mut self.binding {
-                    lease.leave_behind(visit.name().as_bytes());
-                }
-            } else if visit.stays() {
-                // from here on it is there as if SQL had prepared it
-                let session = SessionUse::Prepare(Arc::clone(visit.name()));
-                self.pin_for(PinReason::PreparedStatement, Some(&session));
-            } else {
-                self.statements.note_closed(visit.name().as_bytes());
             }
         }
     }
@@ -279,7 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// From here on the session keeps its connection.
-    fn pin_for(&mut self, reason: PinReason, session: Option<&SessionUse>) {
+    pub(super) fn pin_for(&mut self, reason: PinReason, session: Option<&SessionUse>) {
         let first = !self.pins.any();
         self.pins.add(reason, session);
         if reason == PinReason::BackendPid

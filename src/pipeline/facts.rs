@@ -172,12 +172,12 @@ impl Facts {
                     },
                 ],
             ) => {
-                let mut facts = facts;
+                let mut series = Series::new(facts, reader);
                 let analysis = reader.analyze(wire::query_text(frame(span))?);
-                facts.form = Form::Simple;
-                facts.count(Some(&analysis));
-                facts.runs.push(analysis);
-                Ok(facts)
+                series.facts.form = Form::Simple;
+                series.facts.count(Some(&analysis));
+                series.run(0, analysis);
+                Ok(series.facts)
             }
             (_, frames) => {
                 let mut series = Series::new(facts, reader);

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::facts::Facts;
 use super::observe::Observer;
 use super::session::{Binding, Session};
-use super::settle::{Aftermath, Step, defined_by};
+use super::settle::{Aftermath, Outcome, Step, defined_by};
 use crate::session::{SettingValue, Settings};
 use crate::sql::{SettingChange, StatementKind};
 use crate::wire::TransactionStatus;
@@ -26,23 +26,27 @@ const RELATIVE: [&str; 1] = ["datestyle"];
 #[derive(Debug, Default)]
 pub(super) struct Pending(Vec<SettingChange>);
 
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    /// It is open.
+    Open,
+    Committed,
+    RolledBack,
+}
+
 /// It cannot be told any more what the settings are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost;
 
 impl Pending {
-    /// Takes the steps of a request that succeeded. `ends` tells of each transaction that ended in it whether it was
-    /// committed. What was committed comes back.
+    /// Takes the steps of a request that ran. `ends` tells of each transaction that ended in it whether it was
+    /// committed, `now` what became of the last. What was committed comes back.
     ///
     /// # Errors
     ///
     /// What was undone with a savepoint cannot be told, or there are too many changes.
-    fn succeed(
-        &mut self,
-        steps: &[Step],
-        ends: &[bool],
-        in_transaction: bool,
-    ) -> Result<Vec<SettingChange>, Lost> {
+    fn follow(&mut self, steps: &[Step], ends: &[bool], now: Now) -> Result<Vec<SettingChange>, Lost> {
         let (mut committed, mut ends) = (Vec::new(), ends.iter());
         for step in steps {
             match step {
@@ -57,8 +61,10 @@ impl Pending {
                 Step::ToSavepoint => return Err(Lost),
             }
         }
-        if !in_transaction {
-            committed.append(&mut self.0);
+        match now {
+            Now::Open => {}
+            Now::Committed => committed.append(&mut self.0),
+            Now::RolledBack => self.0.clear(),
         }
         if self.0.len() > MAX_PENDING {
             return Err(Lost);
@@ -66,7 +72,7 @@ impl Pending {
         Ok(committed)
     }
 
-    /// Takes the steps of a request that failed.
+    /// Takes the steps of a request that failed, where it is not known which of them were done.
     ///
     /// # Errors
     ///
@@ -159,9 +165,9 @@ pub(super) fn defined_first(facts: &Facts) -> Vec<Arc<str>> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
-    /// Notes which settings exist after a request that succeeded, whatever their values.
-    pub(super) fn note_defined(&mut self, aftermath: &Aftermath, observer: &Observer) {
-        if observer.error.is_some() || aftermath.defines.is_empty() {
+    /// Notes which settings exist after a request, whatever their values: they do also when it is undone.
+    pub(super) fn note_defined(&mut self, aftermath: &Aftermath, outcome: Outcome) {
+        if outcome == Outcome::Failed || aftermath.defines.is_empty() {
             return;
         }
         let before = self.settings.clone();
@@ -182,12 +188,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         &mut self,
         steps: &[Step],
         observer: &Observer,
+        outcome: Outcome,
         in_transaction: bool,
     ) -> Result<(), Lost> {
-        if observer.error.is_some() {
-            return self.pending.fail(steps, in_transaction);
-        }
-        let committed = self.pending.succeed(steps, &observer.ends, in_transaction)?;
+        let now = match outcome {
+            Outcome::Failed => return self.pending.fail(steps, in_transaction),
+            _ if in_transaction => Now::Open,
+            Outcome::Completed => Now::Committed,
+            Outcome::Cut => Now::RolledBack,
+        };
+        let committed = self.pending.follow(steps, &observer.ends, now)?;
         if !committed.is_empty() {
             let mut connection = match &self.binding {
                 Binding::Held(lease) => lease.settings().cloned(),
@@ -296,7 +306,8 @@ mod tests {
                 .filter(|word| **word == ";")
                 .filter_map(|_| commits.next())
                 .collect();
-            said.push(match pending.succeed(&steps, &ends, in_transaction) {
+            let now = if in_transaction { Now::Open } else { Now::Committed };
+            said.push(match pending.follow(&steps, &ends, now) {
                 Ok(committed) => committed
                     .iter()
                     .map(|change| {
@@ -342,7 +353,19 @@ mod tests {
         }
         let mut pending = Pending::default();
         let many: Vec<Step> = (0..=MAX_PENDING).map(|_| Step::Change(change("a=1"))).collect();
-        assert_eq!(pending.succeed(&many, &[], true), Err(Lost));
+        assert_eq!(pending.follow(&many, &[], Now::Open), Err(Lost));
+        let mut pending = Pending::default();
+        let undone = [
+            Step::Change(change("a=1")),
+            Step::End,
+            Step::Change(change("b=2")),
+        ];
+        assert_eq!(
+            pending.follow(&undone, &[true], Now::RolledBack),
+            Ok(vec![change("a=1")]),
+            "it failed after what was committed in it"
+        );
+        assert_eq!(pending.follow(&[], &[], Now::Committed), Ok(vec![]));
     }
 
     #[test]

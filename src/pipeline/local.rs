@@ -60,6 +60,9 @@ pub trait Commands {
     /// It cannot be done.
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>>;
 
+    /// Notes that an error is told.
+    fn fail(&mut self) {}
+
     /// The transaction status after what was done so far.
     fn status(&self) -> TransactionStatus {
         TransactionStatus::Idle
@@ -93,6 +96,7 @@ pub fn answer_simple(text: &[u8], commands: &mut dyn Commands, out: &mut BytesMu
             Ok(None) => {}
             Err(error) => {
                 error_response(&*error, out);
+                commands.fail();
                 return false;
             }
         }
@@ -193,23 +197,32 @@ pub fn answer_extended(
                 let execute = wire::execute(body)?;
                 match local(statements, execute.portal) {
                     None => Err(undefined_portal(execute.portal)),
-                    Some(portal) if portal.done => Err(Box::new(ServeError::PortalDone(
-                        String::from_utf8_lossy(execute.portal).into_owned(),
-                    ))),
-                    Some(portal) => match commands.run(&portal.text) {
-                        Ok(Some(answer)) => {
-                            finish(&answer, &portal.formats, out);
-                            if answer.columns.is_empty() {
-                                statements.note_done(execute.portal);
+                    // in a transaction that has failed that is said first
+                    Some(portal) if portal.done && commands.status() != TransactionStatus::Failed => {
+                        Err(Box::new(ServeError::PortalDone(
+                            String::from_utf8_lossy(execute.portal).into_owned(),
+                        )))
+                    }
+                    Some(portal) => {
+                        let before = commands.status();
+                        match commands.run(&portal.text) {
+                            Ok(Some(answer)) => {
+                                finish(&answer, &portal.formats, out);
+                                if answer.columns.is_empty() {
+                                    statements.note_done(execute.portal);
+                                }
+                                if before != TransactionStatus::Idle {
+                                    end_portals(statements, commands.status());
+                                }
+                                Ok(())
                             }
-                            Ok(())
+                            Ok(None) => {
+                                wire::empty_query(out);
+                                Ok(())
+                            }
+                            Err(error) => Err(error),
                         }
-                        Ok(None) => {
-                            wire::empty_query(out);
-                            Ok(())
-                        }
-                        Err(error) => Err(error),
-                    },
+                    }
                 }
             }
             FrontendTag::Close => {
@@ -242,6 +255,7 @@ pub fn answer_extended(
         };
         if let Err(error) = outcome {
             error_response(&*error, out);
+            commands.fail();
             end_portals(statements, commands.status());
             failed = true;
         }

@@ -31,8 +31,13 @@ pub(super) enum Confirmation {
     Prepared(Box<[u8]>, Arc<Prepared>),
     /// The description of a statement whose name is given; what it said is in [`Observer::described`].
     Described(Box<[u8]>),
-    /// `DEALLOCATE ALL` or `DISCARD ALL`: no statement is left.
-    AllClosed,
+    /// A statement is at the connection under the client's own name, where SQL finds it. Whether it is the statement itself,
+    /// or only takes the name, which whoever named it was to be refused or to take away.
+    Visited(Arc<str>, bool),
+    /// SQL prepared a statement.
+    PreparedBySql(Arc<str>),
+    /// SQL closed a statement, or all of them: `DEALLOCATE`, `DISCARD ALL`.
+    Deallocated(Option<Arc<str>>),
     /// BindComplete.
     Bound(Box<[u8]>, Portal),
     /// CloseComplete of a statement.
@@ -66,6 +71,16 @@ impl Confirmations {
     /// The next one is confirmed.
     fn confirm(&mut self) {
         self.confirmed = (self.confirmed + 1).min(self.queue.len());
+    }
+
+    /// What SQL was to do before the next message was not done as it was read: it is not confirmed.
+    fn pass_over_sql(&mut self) {
+        while matches!(
+            self.next(),
+            Some(Confirmation::Visited(..) | Confirmation::PreparedBySql(_) | Confirmation::Deallocated(_))
+        ) {
+            self.queue.remove(self.confirmed);
+        }
     }
 
     /// What nothing asked for, and is confirmed now.
@@ -127,6 +142,8 @@ pub(super) struct Observer {
     pub(super) command_complete: Option<Bytes>,
     /// Statements that completed.
     pub(super) completions: u64,
+    /// Statements of the client that ran: to their end, or as far as rows were asked for.
+    pub(super) ran: usize,
     /// Rows.
     pub(super) rows: u64,
     /// Bytes, of every reply.
@@ -141,6 +158,9 @@ pub(super) struct Observer {
     pub(super) namings: Vec<Naming>,
     /// The unnamed statement could not be prepared: there is none any more.
     pub(super) unnamed_failed: bool,
+    /// A `Parse` of the client's or the gateway's has failed that may have been of the unnamed statement: the connection may
+    /// have none any more.
+    pub(super) unnamed_lost: bool,
     /// A statement that the connection should have is not there.
     pub(super) lost_statement: bool,
     /// A statement that was bound has another description than the client was told: the error that the server has for
@@ -243,6 +263,12 @@ impl Observer {
                 self.row_description = Some(Bytes::copy_from_slice(bytes));
             }
             b'1' | b'2' | b'3' if piece.fate == Fate::Relay => {
+                self.confirmations.pass_over_sql();
+                self.confirmations.confirm();
+            }
+            b'1' if piece.answers == Some(Asked::Parse(None))
+                && matches!(self.confirmations.next(), Some(Confirmation::Visited(..))) =>
+            {
                 self.confirmations.confirm();
             }
             b'T' | b'n' if piece.described.is_some() => {
@@ -254,14 +280,24 @@ impl Observer {
                 }
             }
             b'E' if piece.heads > 0 => {
-                self.unnamed_failed |= piece.answers == Some(Asked::Parse(None))
-                    && matches!(self.confirmations.next(), Some(Confirmation::Prepared(name, _)) if name.is_empty());
+                let unnamed = piece.answers == Some(Asked::Parse(None));
+                let confirms_it = matches!(self.confirmations.next(), Some(Confirmation::Prepared(name, _)) if name.is_empty());
+                self.unnamed_failed |= unnamed && confirms_it;
+                let of_another = matches!(
+                    self.confirmations.next(),
+                    Some(Confirmation::Prepared(..) | Confirmation::Visited(..))
+                );
+                self.unnamed_lost |= unnamed && (confirms_it || !of_another);
                 return self.see_error(bytes, card);
             }
             b'S' => return self.see_parameter(bytes),
             b'Z' if piece.fate == Fate::Relay => return self.see_ready(bytes),
             // a notice is not kept, so an answer that came with one is not either
-            b's' | b'I' | b'H' | b'N' => self.partial = true,
+            b's' => {
+                self.partial = true;
+                self.ran += usize::from(piece.fate == Fate::Relay);
+            }
+            b'I' | b'H' | b'N' => self.partial = true,
             b'G' => {
                 self.partial = true;
                 // the client may have sent all of it before it was asked
@@ -307,17 +343,37 @@ impl Observer {
         self.copy_in = CopyIn::None;
         self.completions += 1;
         let tag = wire::command_tag(bytes);
+        self.ran += usize::from(piece.fate == Fate::Relay);
         self.discarded |= tag == b"DISCARD ALL";
         if matches!(tag, b"COMMIT" | b"ROLLBACK") {
             self.ends.push(tag == b"COMMIT");
         }
-        if matches!(tag, b"DISCARD ALL" | b"DEALLOCATE ALL") {
-            self.all_closed = true;
-            self.confirmations.insert(Confirmation::AllClosed);
-        }
+        self.see_deallocation(tag);
         if self.fill.is_some() {
             self.partial |= !piece.whole || self.command_complete.is_some();
             self.command_complete = Some(Bytes::copy_from_slice(bytes));
+        }
+    }
+
+    /// A completion of what SQL did with statements confirms it.
+    fn see_deallocation(&mut self, tag: &[u8]) {
+        let next = self.confirmations.next();
+        match tag {
+            b"PREPARE" if matches!(next, Some(Confirmation::PreparedBySql(_))) => {
+                self.confirmations.confirm();
+            }
+            b"DEALLOCATE" if matches!(next, Some(Confirmation::Deallocated(Some(_)))) => {
+                self.confirmations.confirm();
+            }
+            b"DISCARD ALL" | b"DEALLOCATE ALL" => {
+                self.all_closed = true;
+                if matches!(next, Some(Confirmation::Deallocated(None))) {
+                    self.confirmations.confirm();
+                } else {
+                    self.confirmations.insert(Confirmation::Deallocated(None));
+                }
+            }
+            _ => {}
         }
     }
 

@@ -1,17 +1,13 @@
 //! What is sent for a request, where that is not what the client sent.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::facts::{Facts, Form};
-use super::observe::Confirmation;
 use super::rename::Renaming;
 use crate::backend::{Asked, Asker, Connection};
-use crate::session::{Pins, Prepared, Request, Statements};
-use crate::sql::SessionUse;
+use crate::session::{Request, Statements};
 use crate::wire;
 
 /// Prepares the session's unnamed statement at a connection that does not have it; closes what is there under that name
@@ -24,79 +20,6 @@ pub(super) fn inject_unnamed(statements: &Statements, backend: &mut Connection) 
     }
     wire::close_statement_frame(b"", backend.outgoing());
     backend.note_sent(Asked::Close(None), Asker::Gateway);
-}
-
-/// A statement that was prepared by protocol and is named in SQL: `EXECUTE`, `DEALLOCATE`.
-#[derive(Debug)]
-pub(super) struct Visit {
-    name: Arc<str>,
-    /// What is to be there under the name; `None` where it is only to be taken away.
-    prepared: Option<Arc<Prepared>>,
-}
-
-/// The statements of the session that the request names in SQL.
-pub(super) fn visits(facts: &Facts, statements: &Statements, pins: &Pins) -> Vec<Visit> {
-    // what SQL knows by this name already needs no visit
-    let prepared = |name: &Arc<str>| {
-        let here = facts.confirmations.iter().find_map(|confirmation| {
-            let Confirmation::Prepared(other, prepared) = confirmation else {
-                return None;
-            };
-            (**other == *name.as_bytes()).then_some(prepared)
-        });
-        let prepared = here.or_else(|| statements.prepared(name.as_bytes()))?;
-        (!pins.prepared(name)).then_some(prepared)
-    };
-    facts
-        .statements()
-        .filter_map(|statement| match &statement.session {
-            Some(SessionUse::Execute(name)) => {
-                let prepared = prepared(name)?;
-                Some(Visit {
-                    name: Arc::clone(name),
-                    prepared: Some(Arc::clone(prepared)),
-                })
-            }
-            // the name has to be taken there for the server to refuse it
-            Some(SessionUse::Deallocate(Some(name)) | SessionUse::Prepare(name)) => {
-                prepared(name)?;
-                Some(Visit {
-                    name: Arc::clone(name),
-                    prepared: None,
-                })
-            }
-            _ => None,
-        })
-        .collect()
-}
-
-/// Makes the statements of `visits` be at the connection under the names that the client gave them, where SQL finds them.
-/// `synced`: no series is under way, and the request is not one either.
-pub(super) fn put_visits(visits: &[Visit], synced: bool, backend: &mut Connection) {
-    for visit in visits {
-        let (text, types) = visit
-            .prepared
-            .as_ref()
-            .map_or((&[][..], &[][..]), |prepared| (&prepared.text, &prepared.types));
-        wire::parse_frame(visit.name.as_bytes(), text, types, backend.outgoing());
-        backend.note_sent(Asked::Parse(None), Asker::Gateway);
-    }
-    if synced && !visits.is_empty() {
-        wire::sync_frame(backend.outgoing());
-        backend.note_sent(Asked::Sync, Asker::Gateway);
-    }
-}
-
-impl Visit {
-    /// The name.
-    pub(super) fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// Whether it is there to stay.
-    pub(super) fn stays(&self) -> bool {
-        self.prepared.is_some()
-    }
 }
 
 /// Where a Describe of the portal has to be put in, so that the answer can be kept with its RowDescription.
@@ -126,6 +49,10 @@ pub(super) fn send_changed<S: AsyncRead + AsyncWrite + Unpin + Send>(
         if Some(index) == described {
             describe_portal(bytes, renaming.backend, &mut out);
         }
+        while namings
+            .next_if(|naming| naming.frame == index && renaming.visit(frame.tag, naming, &mut out))
+            .is_some()
+        {}
         if let Some(naming) = namings.next_if(|naming| naming.frame == index) {
             renaming.write(bytes, bytes.len() + to_come, naming, &mut out);
         } else {

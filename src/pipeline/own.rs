@@ -3,6 +3,7 @@
 use super::error::ServeError;
 use super::local::{Answer, Commands};
 use super::session::Last;
+use super::transaction::Begun;
 use crate::error::ClientError;
 use crate::sql::{Backslash, SettingChange, analyze};
 use crate::wire::{Column, ColumnType, TransactionStatus, Value};
@@ -29,6 +30,8 @@ pub(super) struct OwnSettings<'a> {
     pub(super) last: Option<&'a Last>,
     /// The transaction's status; in one that has failed nothing but its end is answered.
     pub(super) status: TransactionStatus,
+    /// A transaction of which the backend does not know: an error makes it fail.
+    pub(super) begun: &'a mut Begun,
 }
 
 fn change(text: &[u8]) -> Option<SettingChange> {
@@ -40,7 +43,11 @@ fn change(text: &[u8]) -> Option<SettingChange> {
 
 impl Commands for OwnSettings<'_> {
     fn status(&self) -> TransactionStatus {
-        self.status
+        self.begun.status().unwrap_or(self.status)
+    }
+
+    fn fail(&mut self) {
+        self.begun.fail();
     }
 
     fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>> {
@@ -60,7 +67,7 @@ impl Commands for OwnSettings<'_> {
     }
 
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>> {
-        if self.status == TransactionStatus::Failed {
+        if self.status() == TransactionStatus::Failed {
             return Err(Box::new(ServeError::FailedTransaction));
         }
         let Some(change) = change(text) else {

@@ -10,12 +10,10 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::backend::{Asked, Asker, Connection, StatementNumber, is_shared_name};
+use crate::backend::{Asked, Asker, Connection, NOBODYS, StatementNumber, is_shared_name};
 use crate::session::{Description, Prepared, StatementKey};
-use crate::wire::{self, TransactionStatus};
-
-/// A statement that nobody prepares: closing it does nothing and is confirmed all the same.
-const NOBODYS: &[u8] = b"tollgate_none";
+use crate::sql::StatementKind;
+use crate::wire::{self, FrontendTag, TransactionStatus};
 
 /// A named statement that the gateway knows.
 #[derive(Clone, Debug)]
@@ -54,7 +52,9 @@ impl Naming {
             | NamingAct::PrepareTaken
             | NamingAct::BindUnknown
             | NamingAct::DescribeUnknown
-            | NamingAct::Close => None,
+            | NamingAct::Close
+            | NamingAct::Visit(_)
+            | NamingAct::TakeName(_) => None,
         }
     }
 }
@@ -78,6 +78,10 @@ pub(super) enum NamingAct {
     DescribeUnknown,
     /// `Close` of a statement.
     Close,
+    /// SQL names a statement, and is to find it.
+    Visit(KnownStatement),
+    /// SQL names a statement to close it, or to prepare another one, which is refused: the name has to be taken, whatever by.
+    TakeName(KnownStatement),
 }
 
 /// The connection's side of a renaming.
@@ -89,6 +93,8 @@ pub(super) struct Renaming<'a> {
     pub(super) limit: usize,
     /// Statements of which the client was told another description than they have now.
     pub(super) changed: &'a [StatementKey],
+    /// The request is a simple query by itself, and no series is under way: what is sent before it needs a Sync.
+    pub(super) apart: bool,
 }
 
 impl Renaming<'_> {
@@ -133,10 +139,22 @@ impl Renaming<'_> {
                 naming.number = Some(number);
             }
             NamingAct::Describe(known) => {
-                let number = self.provide(known, out);
+                let stands_in = self.stands_in(known);
+                let number = if stands_in {
+                    let number = self.prepare(known.key, out);
+                    let name = number.to_string();
+                    wire::parse_frame(name.as_bytes(), b"ROLLBACK", &known.prepared.types, out);
+                    self.backend.note_sent(Asked::Parse(Some(number)), Asker::Gateway);
+                    number
+                } else {
+                    self.provide(known, out)
+                };
                 put(message, whole, naming, &Name::Shared(number), out);
                 self.backend
                     .note_sent(Asked::DescribeStatement(Some(number)), Asker::Client);
+                if stands_in {
+                    self.drop_statement(known.key, out);
+                }
                 naming.number = Some(number);
             }
             NamingAct::BindUnknown => {
@@ -153,7 +171,39 @@ impl Renaming<'_> {
                 put(message, whole, naming, &Name::Bytes(NOBODYS), out);
                 self.backend.note_sent(Asked::Close(None), Asker::Client);
             }
+            NamingAct::Visit(_) | NamingAct::TakeName(_) => out.extend_from_slice(message),
         }
+    }
+
+    /// Makes a statement that SQL names be at the connection under the name that the client gave it. True when that is all
+    /// there is to `naming`.
+    pub(super) fn visit(&mut self, tag: FrontendTag, naming: &Naming, out: &mut BytesMut) -> bool {
+        let (known, prepared) = match &naming.act {
+            // the server refuses what does not exist
+            NamingAct::Visit(known) if self.changed.contains(&known.key) => return true,
+            NamingAct::Visit(known) => (known, Some(&known.prepared)),
+            NamingAct::TakeName(known) => (known, None),
+            NamingAct::Prepare(_)
+            | NamingAct::PrepareAgain
+            | NamingAct::PrepareTaken
+            | NamingAct::Bind(_)
+            | NamingAct::Describe(_)
+            | NamingAct::BindUnknown
+            | NamingAct::DescribeUnknown
+            | NamingAct::Close => return false,
+        };
+        // in a transaction that has failed the server looks at no name; an error of a Parse would keep it from answering
+        if tag == FrontendTag::Query && self.backend.status() == TransactionStatus::Failed {
+            return true;
+        }
+        let (text, types) = prepared.map_or((&[][..], &[][..]), |prepared| (&prepared.text, &prepared.types));
+        wire::parse_frame(&known.name, text, types, out);
+        self.backend.note_sent(Asked::Parse(None), Asker::Gateway);
+        if self.apart {
+            wire::sync_frame(out);
+            self.backend.note_sent(Asked::Sync, Asker::Gateway);
+        }
+        true
     }
 
     /// The statement's number here; it is prepared first if the connection lacks it.
@@ -171,6 +221,20 @@ impl Renaming<'_> {
         wire::parse_frame(name.as_bytes(), &known.prepared.text, &known.prepared.types, out);
         self.backend.note_sent(Asked::Parse(Some(number)), Asker::Gateway);
         number
+    }
+
+    /// Whether a ROLLBACK has to stand in for a statement that is to be described: in a transaction that has failed nothing
+    /// else can be prepared, and what has no columns can be described there all the same.
+    fn stands_in(&mut self, known: &KnownStatement) -> bool {
+        let control = || {
+            let statement = known.prepared.analysis.single();
+            statement.is_some_and(|statement| statement.kind == StatementKind::Transaction)
+        };
+        self.backend.status() == TransactionStatus::Failed
+            && self.backend.statements().find_old(known.key).is_none()
+            && known.told.map_or_else(control, |told| {
+                told == Description::without_columns(&known.prepared.types)
+            })
     }
 
     /// Closes `key`, if it is there.

@@ -12,13 +12,13 @@ use super::lookup::Collecting;
 use super::notice::for_place;
 use super::numbers::takes_numbers;
 use super::observe::Observer;
-use super::outgoing::{Visit, hidden_describe, inject_unnamed, put_visits, send_changed, visits};
+use super::outgoing::{hidden_describe, inject_unnamed, send_changed};
 use super::relay::{Relay, RelayEnd};
 use super::rename::Renaming;
 use super::route::Wrote;
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Over, Session};
-use super::settle::{Aftermath, take_over};
+use super::settle::Aftermath;
 use crate::backend::BackendError;
 use crate::cache::WriteGuard;
 use crate::error::ClientError;
@@ -180,7 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let sent = Sent {
             form: facts.form,
             leaves_unnamed: facts.parses_unnamed,
-            visits: visits(facts, &self.statements, &self.pins),
+            outside: self.is_settled(),
+            from_start: matches!(&self.binding, Binding::Held(lease) if lease.replies().drained()),
+            skipped: matches!(&self.binding, Binding::Held(lease) if lease.replies().skips()),
         };
         let end = match end {
             // without its transaction the request must not run
@@ -208,16 +210,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         story.rows = observer.rows;
         story.bytes = observer.bytes;
         self.card.note_query(false);
-        // after an error it is not known whether a Parse was skipped: the next use prepares it again
-        self.unnamed_here = sent.form != Form::Simple
-            && observer.error.is_none()
-            && (self.unnamed_here || sent.leaves_unnamed);
-        self.end_visits(&sent.visits, observer.error.is_some());
         let guard = guard.filter(|_| self.may_be_committed(&end, &aftermath, &observer));
         match end {
             RelayEnd::Done => {
                 let fatal = observer.fatal;
-                self.settle(sent.form, &aftermath, &mut observer, guard, catalog, story)
+                self.settle(sent, aftermath, &mut observer, guard, catalog, story)
                     .await;
                 // the server has said why it closes the connection
                 if fatal { Err(Over::Told) } else { Ok(()) }
@@ -276,12 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if lease.replies().settled() {
             lease.clear_leftovers();
         }
-        // in a transaction that has failed the server looks at no name
-        if lease.status() != TransactionStatus::Failed {
-            let synced = sent.form == Form::Simple && lease.replies().settled();
-            put_visits(&sent.visits, synced, lease);
-        }
-        if facts.needs_unnamed && !self.unnamed_here {
+        if facts.needs_unnamed && !self.unnamed_here && !sent.skipped {
             inject_unnamed(&self.statements, lease);
             self.unnamed_here = true;
         }
@@ -292,6 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 request.len
             } else {
                 let renaming = Renaming {
+                    apart: sent.form == Form::Simple && sent.outside,
                     backend: lease,
                     epoch: self.identity.database.epoch(),
                     limit: self.identity.team.backend.max_prepared_statements(),
@@ -361,7 +354,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         observer.confirmations.expect(&mut facts.confirmations);
         observer.confirmations.confirm_all();
         let in_transaction = self.status() != TransactionStatus::Idle;
-        take_over(&mut observer, &mut self.statements, in_transaction);
+        self.take_over(&mut observer, in_transaction);
         if self.late.is_empty() {
             self.late = observer.confirmations.into_rest();
         }
@@ -373,12 +366,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 }
 
 /// What matters of a request once it was sent.
-struct Sent {
-    form: Form,
+pub(super) struct Sent {
+    pub(super) form: Form,
     /// It prepares the unnamed statement.
-    leaves_unnamed: bool,
-    /// Statements that it names in SQL.
-    visits: Vec<Visit>,
+    pub(super) leaves_unnamed: bool,
+    /// No series was under way.
+    pub(super) outside: bool,
+    /// Everything that was asked for before had been answered: what ran is the request's.
+    pub(super) from_start: bool,
+    /// An error came before it in its series: nothing of it runs.
+    pub(super) skipped: bool,
 }
 
 /// Why a request does not get to the backend.

@@ -6,7 +6,7 @@ use super::facts::{Facts, Reader};
 use super::observe::Confirmation;
 use super::rename::{KnownStatement, Naming, NamingAct};
 use crate::session::{Description, Portal, Prepared, Settings};
-use crate::sql::Analysis;
+use crate::sql::{Analysis, SessionUse};
 use crate::wire::{self, FrontendTag, TargetKind, WireError};
 
 /// Where the name of a statement stands in a `Parse`, behind tag and length, and in a `Describe` or `Close`, behind the
@@ -40,7 +40,7 @@ impl<'a> Series<'a> {
                 self.facts.local_portal |= self.is_local(execute.portal);
                 self.facts.count(analysis.as_ref());
                 match analysis {
-                    Some(analysis) => self.facts.runs.push(analysis),
+                    Some(analysis) => self.run(index, analysis),
                     None => self.facts.unknown = true,
                 }
             }
@@ -69,7 +69,7 @@ impl<'a> Series<'a> {
                 let analysis = self.reader.analyze(wire::query_text(frame)?);
                 self.facts.queries = true;
                 self.facts.count(Some(&analysis));
-                self.facts.runs.push(analysis);
+                self.run(index, analysis);
             }
             FrontendTag::FunctionCall => {
                 self.facts.foreign += 1;
@@ -83,6 +83,74 @@ impl<'a> Series<'a> {
             | FrontendTag::Terminate => {}
         }
         Ok(())
+    }
+
+    /// The message number `index` runs `analysis`: what its statements do with prepared ones is to be confirmed, and what
+    /// they name that was prepared by protocol has to be at the connection under that name first.
+    pub(super) fn run(&mut self, index: usize, analysis: Analysis) {
+        let mut first = self.facts.confirmations.len();
+        for located in analysis.statements() {
+            let done = match &located.statement.session {
+                Some(SessionUse::Execute(name)) => {
+                    self.visit(index, name, true, &mut first);
+                    continue;
+                }
+                Some(SessionUse::Prepare(name)) => {
+                    // the name has to be taken there for the server to refuse it
+                    self.visit(index, name, false, &mut first);
+                    Confirmation::PreparedBySql(Arc::clone(name))
+                }
+                Some(SessionUse::Deallocate(name)) => {
+                    if let Some(name) = name {
+                        self.visit(index, name, false, &mut first);
+                    }
+                    Confirmation::Deallocated(name.clone())
+                }
+                Some(SessionUse::DiscardAll) => Confirmation::Deallocated(None),
+                Some(_) | None => continue,
+            };
+            self.facts.confirmations.push_back(done);
+        }
+        self.facts.runs.push(analysis);
+    }
+
+    /// The message number `index` is about `analysis`: which columns an EXECUTE has is looked up when it is prepared, and
+    /// when it is bound.
+    fn look_up(&mut self, index: usize, analysis: &Analysis) {
+        let mut first = self.facts.confirmations.len();
+        for located in analysis.statements() {
+            if let Some(SessionUse::Execute(name)) = &located.statement.session {
+                self.visit(index, name, true, &mut first);
+            }
+        }
+    }
+
+    /// SQL names the statement `name` in the message number `index`, and finds it if it `stays` there. What is put there is
+    /// confirmed before what the message does, as the number `first`.
+    fn visit(&mut self, index: usize, name: &Arc<str>, stays: bool, first: &mut usize) {
+        if self.known_to_sql(name.as_bytes()) {
+            return;
+        }
+        let prepared = self.statement(name.as_bytes()).map(Arc::clone);
+        let Some((key, prepared)) = prepared.and_then(|prepared| Some((prepared.key?, prepared))) else {
+            return;
+        };
+        let (known, told) = self.told(name.as_bytes(), &prepared);
+        let known = KnownStatement {
+            name: known,
+            key,
+            prepared,
+            told,
+        };
+        let act = if stays {
+            NamingAct::Visit(known)
+        } else {
+            NamingAct::TakeName(known)
+        };
+        self.name(index, 0, b"", act);
+        let visited = Confirmation::Visited(Arc::clone(name), stays);
+        self.facts.confirmations.insert(*first, visited);
+        *first += 1;
     }
 
     /// Reads what there is of a message that is too long to be held. Names stand at the front of a `Bind`, so its rest
@@ -115,6 +183,7 @@ impl<'a> Series<'a> {
     fn read_parse(&mut self, index: usize, parse: &wire::Parse<'_>) {
         let analysis = self.reader.analyze(parse.text);
         self.facts.count(Some(&analysis));
+        self.look_up(index, &analysis);
         let prepared = |key, analysis, settings: &Settings| Prepared {
             text: parse.text.into(),
             types: parse.types.into(),
@@ -130,9 +199,9 @@ impl<'a> Series<'a> {
         } else {
             self.facts.names_statement = true;
             let taken = self.statement(parse.name).is_some();
+            let by_sql = self.known_to_sql(parse.name);
             let Reader {
                 statements,
-                pins,
                 shared,
                 scope,
                 settings,
@@ -143,7 +212,6 @@ impl<'a> Series<'a> {
             let alone = rand::random::<[u8; 16]>();
             let key = shared.key(scope.unwrap_or(&alone), parse.text, parse.types);
             let prepared = shared.share(key, || prepared(Some(key), analysis, settings));
-            let by_sql = std::str::from_utf8(parse.name).is_ok_and(|name| pins.prepared(name));
             let act = if by_sql {
                 NamingAct::PrepareTaken
             } else if taken {
@@ -206,7 +274,7 @@ impl<'a> Series<'a> {
         let analysis = self.statement(name).map(|prepared| prepared.analysis.clone());
         self.facts.count(analysis.as_ref());
         // what the gateway does not know may have been prepared by SQL
-        if analysis.is_some() && !name.is_empty() {
+        if analysis.is_some() && !name.is_empty() && !self.known_to_sql(name) {
             self.name(index, NAME_OF_TARGET, name, NamingAct::Close);
         }
         self.facts
@@ -226,6 +294,9 @@ impl<'a> Series<'a> {
         let prepared = self.statement(name).map(Arc::clone);
         let analysis = prepared.as_ref().map(|prepared| prepared.analysis.clone());
         self.facts.count(analysis.as_ref());
+        if let Some(analysis) = &analysis {
+            self.look_up(index, analysis);
+        }
         if name.is_empty() {
             self.facts.needs_unnamed |= !self.facts.parses_unnamed;
             return analysis;
@@ -273,15 +344,51 @@ impl<'a> Series<'a> {
             match confirmation {
                 Confirmation::Prepared(prepared, statement) if **prepared == *name => return Some(statement),
                 Confirmation::ClosedStatement(closed) if **closed == *name => return None,
+                // the unnamed statement is not SQL's to close
+                Confirmation::Deallocated(None) if !name.is_empty() => return None,
+                Confirmation::Deallocated(Some(closed)) | Confirmation::PreparedBySql(closed)
+                    if closed.as_bytes() == name =>
+                {
+                    return None;
+                }
                 Confirmation::Prepared(..)
                 | Confirmation::ClosedStatement(_)
                 | Confirmation::Described(_)
-                | Confirmation::AllClosed
+                | Confirmation::Visited(..)
+                | Confirmation::PreparedBySql(_)
+                | Confirmation::Deallocated(_)
                 | Confirmation::Bound(..)
                 | Confirmation::Nothing => {}
             }
         }
         self.reader.statements.prepared(name)
+    }
+
+    /// Whether the statement `name` is at the connection under that name at this point of the series, so that SQL finds it.
+    fn known_to_sql(&self, name: &[u8]) -> bool {
+        let series = self.facts.confirmations.iter().rev();
+        for confirmation in series.chain(self.reader.late.iter().rev()) {
+            match confirmation {
+                Confirmation::Visited(known, _) | Confirmation::PreparedBySql(known)
+                    if known.as_bytes() == name =>
+                {
+                    return true;
+                }
+                Confirmation::Deallocated(None) => return false,
+                Confirmation::Deallocated(Some(closed)) if closed.as_bytes() == name => return false,
+                Confirmation::ClosedStatement(closed) if **closed == *name => return false,
+                Confirmation::Prepared(..)
+                | Confirmation::ClosedStatement(_)
+                | Confirmation::Described(_)
+                | Confirmation::Visited(..)
+                | Confirmation::PreparedBySql(_)
+                | Confirmation::Deallocated(_)
+                | Confirmation::Bound(..)
+                | Confirmation::Nothing => {}
+            }
+        }
+        let name = std::str::from_utf8(name);
+        name.is_ok_and(|name| self.reader.pins.prepared(name))
     }
 
     /// Whether the portal `name` is one of which only the gateway knows.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
 use super::facts::{Facts, Form, Reader, Spare};
-use super::local::{answer_extended, answer_simple};
+use super::local::{Commands as _, answer_extended, answer_simple};
 use super::lookup::Way;
 use super::own::OwnSettings;
 use super::replay::{Rest, replay};
@@ -147,14 +147,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             caching: self.caching,
             last: self.last.as_ref(),
             status,
+            begun: &mut self.begun,
         };
         let (bytes, out) = self.client.boxes();
         let bytes = bytes.get(..request.len).unwrap_or_default();
         let goes_on = if facts.form == Form::Simple {
-            if !answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut own, out) {
-                self.begun.fail();
-            }
-            wire::ready_for_query(self.begun.status().unwrap_or(status), out);
+            answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut own, out);
+            wire::ready_for_query(own.status(), out);
             Ok(true)
         } else {
             answer_extended(request, bytes, &mut self.statements, &mut own, out)

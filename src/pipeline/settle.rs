@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use super::facts::Facts;
 use super::gateway::Gateway;
 use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
+use super::session::{Binding, Session};
 use crate::policy::{Invalidation, invalidation};
-use crate::session::{Statements, is_custom};
+use crate::session::is_custom;
 use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
 
 /// What a request will leave behind.
@@ -45,8 +49,34 @@ pub(super) struct Aftermath {
     pub(super) defines: Vec<Arc<str>>,
     /// Settings of any name may exist afterwards.
     pub(super) defines_any: bool,
+    /// Something runs that is not known.
+    pub(super) unknown: bool,
+    /// How much of it each statement leaves, with all before it.
+    pub(super) marks: SmallVec<[Mark; 1]>,
     /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
     pub(super) changes_defaults: bool,
+}
+
+/// How a request ended, as far as that matters for what it leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Everything ran.
+    Completed,
+    /// It failed, and its [`Aftermath`] was cut to what ran before.
+    Cut,
+    /// It failed, and what ran before is not known.
+    Failed,
+}
+
+/// How many of each there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    pins: usize,
+    unpins: usize,
+    steps: usize,
+    defines: usize,
+    /// What the statement is, is not known.
+    unparsed: bool,
 }
 
 /// One thing that matters for the settings of a session.
@@ -95,6 +125,7 @@ impl Aftermath {
             // an autocommit ends its transaction, and so does whatever is not known
             may_commit: idle || facts.unknown,
             queries: facts.queries,
+            unknown: facts.unknown,
             ..Self::default()
         };
         if facts.unknown {
@@ -124,6 +155,7 @@ impl Aftermath {
             aftermath.changes_defaults |= changes_defaults(statement);
             aftermath.note_session(statement);
             aftermath.note_settings(statement, facts.single().is_some() && idle);
+            aftermath.mark(statement);
         }
         // a statement that changes how text is read, in the midst of others: theirs may mean something else
         let rereads = |reason| {
@@ -169,6 +201,40 @@ impl Aftermath {
                 && self.pins.is_empty()
                 && self.steps.is_empty()
                 && !self.moves_settings)
+    }
+
+    fn mark(&mut self, statement: &Statement) {
+        self.marks.push(Mark {
+            pins: self.pins.len(),
+            unpins: self.unpins.len(),
+            steps: self.steps.len(),
+            defines: self.defines.len(),
+            unparsed: statement.kind == StatementKind::Unparsed,
+        });
+    }
+
+    /// Of a request that failed: what is left by the first `ran` statements, and by the next, of which it is not known how
+    /// far it came; nothing when it was `skipped`. False when that cannot be told.
+    pub(super) fn cut(&mut self, ran: usize, skipped: bool) -> bool {
+        let ran = if skipped { 0 } else { ran };
+        let read = !self.unknown && self.marks.iter().take(ran).all(|mark| !mark.unparsed);
+        let known = skipped || (read && ran <= self.marks.len());
+        if known {
+            let last = ran.checked_sub(1).and_then(|last| self.marks.get(last));
+            let done = last.copied().unwrap_or_default();
+            // what goes by name is there, or it is not
+            let next = self.marks.get(ran).filter(|_| !skipped);
+            let begun = next.map_or(done.pins, |mark| mark.pins);
+            let mut at = 0..;
+            self.pins.retain(|(reason, _)| {
+                let at = at.next().unwrap_or(0);
+                at < done.pins || (at < begun && !goes_by_name(*reason))
+            });
+            self.unpins.truncate(done.unpins);
+            self.steps.truncate(done.steps);
+            self.defines.truncate(done.defines);
+        }
+        known
     }
 
     fn note_session(&mut self, statement: &Statement) {
@@ -220,6 +286,15 @@ impl Aftermath {
             self.steps.push(Step::Change(change.clone()));
         }
     }
+}
+
+/// Whether a statement for which a session is pinned leaves nothing when it fails. Code that was called may have done
+/// anything before one of its own statements was refused.
+pub(super) fn goes_by_name(reason: PinReason) -> bool {
+    matches!(
+        reason,
+        PinReason::PreparedStatement | PinReason::Cursor | PinReason::Listen
+    )
 }
 
 /// The setting that exists after a change, if it did not before.
@@ -275,21 +350,60 @@ fn changes_defaults(statement: &Statement) -> bool {
             .any(|word| statement.mentions(word))
 }
 
-/// Takes over into `statements` what the backend confirmed.
-pub(super) fn take_over(observer: &mut Observer, statements: &mut Statements, in_transaction: bool) {
-    for confirmation in observer.confirmations.take_confirmed() {
-        match confirmation {
-            Confirmation::Prepared(name, prepared) => statements.note_prepared(&name, prepared),
-            Confirmation::ClosedStatement(name) => statements.note_closed(&name),
-            Confirmation::Bound(name, portal) if in_transaction => statements.note_bound(&name, portal),
-            Confirmation::AllClosed => statements.note_all_closed(),
-            Confirmation::Bound(..) | Confirmation::Described(_) | Confirmation::Nothing => {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// Takes over what the backend confirmed.
+    pub(super) fn take_over(&mut self, observer: &mut Observer, in_transaction: bool) {
+        let pinned = self.pins.reason();
+        for confirmation in observer.confirmations.take_confirmed() {
+            match confirmation {
+                Confirmation::Prepared(name, prepared) => {
+                    self.unnamed_here |= name.is_empty();
+                    self.statements.note_prepared(&name, prepared);
+                }
+                Confirmation::ClosedStatement(name) => {
+                    self.statements.note_closed(&name);
+                    if let Ok(name) = std::str::from_utf8(&name) {
+                        self.pins.remove(&SessionUse::Deallocate(Some(name.into())));
+                    }
+                }
+                Confirmation::Bound(name, portal) if in_transaction => {
+                    self.statements.note_bound(&name, portal);
+                }
+                // from here on it is there as if SQL had prepared it
+                Confirmation::Visited(name, true) | Confirmation::PreparedBySql(name) => {
+                    let session = SessionUse::Prepare(name);
+                    self.pin_for(PinReason::PreparedStatement, Some(&session));
+                }
+                Confirmation::Visited(name, false) => {
+                    if let Binding::Held(lease) = &mut self.binding {
+                        lease.leave_behind(name.as_bytes());
+                    }
+                }
+                Confirmation::Deallocated(name) => {
+                    self.note_deallocated(name.as_ref());
+                    self.pins.remove(&SessionUse::Deallocate(name));
+                }
+                Confirmation::Bound(..) | Confirmation::Described(_) | Confirmation::Nothing => {}
+            }
+        }
+        self.note_unpinned(pinned);
+        for (name, description) in observer.described.drain(..) {
+            self.statements.note_described(&name, description);
+        }
+        if !in_transaction {
+            self.statements.note_transaction_ended();
         }
     }
-    for (name, description) in observer.described.drain(..) {
-        statements.note_described(&name, description);
-    }
-    if !in_transaction {
-        statements.note_transaction_ended();
+
+    fn note_deallocated(&mut self, name: Option<&Arc<str>>) {
+        match name {
+            None => self.statements.note_all_closed(),
+            Some(name) => {
+                self.statements.note_closed(name.as_bytes());
+                if let Binding::Held(lease) = &mut self.binding {
+                    lease.not_left_behind(name.as_bytes());
+                }
+            }
+        }
     }
 }

@@ -19,10 +19,10 @@ use super::observe::{Confirmation, Observer};
 use super::relay::RelayEnd;
 use super::serve::{Served, Story};
 use super::session::{Binding, Session};
-use crate::backend::{Asked, Asker, BackendError};
+use crate::backend::{Asked, Asker, BackendError, Connection};
 use crate::config::BackendKind;
 use crate::error::ClientError;
-use crate::session::{Ending, Prepared, Request};
+use crate::session::{Ending, LocalPortal, Prepared, Request};
 use crate::sql::{Analysis, Analyzer, Backslash, Statement, TransactionControl};
 use crate::telemetry::event::RequestEnd;
 use crate::wire::{self, Column, FrontendTag, TransactionStatus};
@@ -35,8 +35,8 @@ pub(super) enum Begun {
     No,
     /// Begun with this text.
     Yes(Arc<[u8]>),
-    /// Begun, and failed before the backend heard of it.
-    Failed,
+    /// Begun with this text, and failed before the backend heard of it.
+    Failed(Arc<[u8]>),
 }
 
 impl Begun {
@@ -45,14 +45,14 @@ impl Begun {
         match self {
             Self::No => None,
             Self::Yes(_) => Some(TransactionStatus::InTransaction),
-            Self::Failed => Some(TransactionStatus::Failed),
+            Self::Failed(_) => Some(TransactionStatus::Failed),
         }
     }
 
     /// An error was told in it.
     pub(super) fn fail(&mut self) {
-        if matches!(self, Self::Yes(_)) {
-            *self = Self::Failed;
+        if let Self::Yes(text) = self {
+            *self = Self::Failed(Arc::clone(text));
         }
     }
 
@@ -74,8 +74,8 @@ impl Begun {
                 Some((Self::Yes(text.into()), tag))
             }
             (Self::Yes(_), TransactionControl::Commit) => Some((Self::No, "COMMIT")),
-            (Self::Yes(_) | Self::Failed, TransactionControl::Rollback)
-            | (Self::Failed, TransactionControl::Commit) => Some((Self::No, "ROLLBACK")),
+            (Self::Yes(_) | Self::Failed(_), TransactionControl::Rollback)
+            | (Self::Failed(_), TransactionControl::Commit) => Some((Self::No, "ROLLBACK")),
             _ => None,
         }
     }
@@ -112,7 +112,7 @@ impl Commands for Control<'_> {
         let ends = self
             .statement(text)
             .is_some_and(|statement| self.begun.after(&statement, text, self.kind).is_some());
-        if *self.begun == Begun::Failed && !ends {
+        if matches!(self.begun, Begun::Failed(_)) && !ends {
             return Err(Box::new(ServeError::FailedTransaction));
         }
         Ok(None)
@@ -121,7 +121,7 @@ impl Commands for Control<'_> {
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>> {
         let Some(statement) = self.statement(text) else {
             return match self.begun {
-                Begun::Failed => Err(Box::new(ServeError::FailedTransaction)),
+                Begun::Failed(_) => Err(Box::new(ServeError::FailedTransaction)),
                 Begun::No | Begun::Yes(_) => Ok(None),
             };
         };
@@ -137,6 +137,10 @@ impl Commands for Control<'_> {
 
     fn status(&self) -> TransactionStatus {
         self.begun.status().unwrap_or(TransactionStatus::Idle)
+    }
+
+    fn fail(&mut self) {
+        self.begun.fail();
     }
 
     fn prepare(&mut self, parse: &wire::Parse<'_>) -> Arc<Prepared> {
@@ -161,9 +165,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Whether the gateway answers the request by itself, since it is about nothing but a transaction that the backend
     /// need not know of.
     pub(super) fn controls(&self, facts: &Facts) -> bool {
-        // the backend knows nothing of it, and must run nothing
-        if self.begun == Begun::Failed {
-            return true;
+        // the backend knows nothing of it, and need not before something else comes with its end, or with a savepoint
+        if matches!(self.begun, Begun::Failed(_)) {
+            let ends = |statement: &Arc<Statement>| {
+                let ends = statement.transaction;
+                ends.is_some_and(|control| control != TransactionControl::Begin)
+            };
+            return facts.foreign == 0 || !facts.statements().any(ends);
         }
         if !matches!(self.binding, Binding::Free) || facts.prepares_again() || facts.too_many {
             return false;
@@ -183,7 +191,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Confirmation::Bound(_, portal) => Some(portal),
                 Confirmation::Prepared(..)
                 | Confirmation::Described(_)
-                | Confirmation::AllClosed
+                | Confirmation::Visited(..)
+                | Confirmation::PreparedBySql(_)
+                | Confirmation::Deallocated(_)
                 | Confirmation::ClosedStatement(_)
                 | Confirmation::Nothing => None,
             });
@@ -257,10 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.client.consume(request.len);
         match goes_on {
             Ok(true) => {}
-            Ok(false) => {
-                self.begun.fail();
-                self.skip_to_sync();
-            }
+            Ok(false) => self.skip_to_sync(),
             Err(error) => return self.protocol_error(&error.into()),
         }
         if asks {
@@ -269,31 +276,66 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         Ok(())
     }
 
-    /// Begins at the backend the transaction that the client has begun. An error of the server is relayed, and noted
-    /// with the observer.
+    /// Begins at the backend the transaction that the client has begun, and lets it fail if it has failed for the client.
+    /// An error of the BEGIN is relayed, and noted with the observer.
     ///
     /// # Errors
     ///
     /// As a relay ends.
     pub(super) async fn carry_begin(&mut self, observer: &mut Observer) -> Result<(), RelayEnd> {
-        let Begun::Yes(text) = &self.begun else {
-            return Ok(());
+        let (text, failed) = match &self.begun {
+            Begun::No => return Ok(()),
+            Begun::Yes(text) => (text, false),
+            Begun::Failed(text) => (text, true),
         };
         let Binding::Held(lease) = &mut self.binding else {
             return Err(RelayEnd::BackendGone(BackendError::Closed));
         };
-        wire::query_frame(text, lease.outgoing());
-        lease.note_sent(Asked::Query, Asker::Gateway);
+        let portals: Vec<_> = self.statements.local_portals().collect();
+        put_begin(text, &portals, lease);
         self.begun = Begun::No;
         // the server forgets its unnamed statement with it
         self.unnamed_here = false;
         self.hear(observer).await?;
+        if observer.error.is_none() {
+            self.statements.note_portals_carried();
+            if failed && let Binding::Held(lease) = &mut self.binding {
+                let told = lease.fail_transaction().await;
+                told.map_err(RelayEnd::BackendGone)?;
+            }
+        }
         // what the server said of the BEGIN is not a part of the answer
         observer.ends.clear();
         observer.completions = 0;
         observer.command_complete = None;
         observer.bytes = 0;
         Ok(())
+    }
+}
+
+/// Begins the transaction, and binds what the client has bound in it: the names are taken there too, and the portal that
+/// began the transaction cannot be run again.
+fn put_begin(text: &[u8], portals: &[(&[u8], &LocalPortal)], backend: &mut Connection) {
+    let begun_by = portals.iter().position(|(_, portal)| portal.done);
+    if begun_by.is_none() {
+        wire::query_frame(text, backend.outgoing());
+        backend.note_sent(Asked::Query, Asker::Gateway);
+    }
+    // the one that began it comes first
+    let (begin, others) = portals.split_at(begun_by.map_or(0, |index| index + 1));
+    for (name, portal) in begin.iter().rev().chain(others) {
+        wire::parse_frame(b"", &portal.text, b"", backend.outgoing());
+        backend.note_sent(Asked::Parse(None), Asker::Gateway);
+        wire::bind_frame(name, b"", backend.outgoing());
+        backend.note_sent(Asked::Bind, Asker::Gateway);
+        if portal.done {
+            wire::execute_frame(name, backend.outgoing());
+            backend.note_sent(Asked::Execute, Asker::Gateway);
+        }
+    }
+    if !portals.is_empty() {
+        wire::sync_frame(backend.outgoing());
+        backend.note_sent(Asked::Sync, Asker::Gateway);
     }
 }
 

@@ -63,6 +63,14 @@ impl Description {
         hasher.finish128().as_u128()
     }
 
+    /// Of a statement without columns, and with parameters of the types `oids`, four bytes each.
+    pub fn without_columns(oids: &[u8]) -> Self {
+        let count = u16::try_from(oids.len() / 4).unwrap_or(u16::MAX);
+        let len = u32::try_from(oids.len() + 6).unwrap_or(u32::MAX);
+        let frame = [b"t", &len.to_be_bytes()[..], &count.to_be_bytes(), oids].concat();
+        Self::of(Self::parameters(&frame), b"n\0\0\0\x04")
+    }
+
     /// The columns.
     pub fn columns(&self) -> Columns {
         self.columns

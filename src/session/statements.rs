@@ -229,6 +229,20 @@ impl Statements {
         }
     }
 
+    /// The portals of which the backend knows nothing, and their names.
+    pub fn local_portals(&self) -> impl Iterator<Item = (&[u8], &LocalPortal)> {
+        self.portals
+            .iter()
+            .filter_map(|(name, portal)| Some((&**name, portal.local.as_ref()?)))
+    }
+
+    /// Notes that the backend has all portals.
+    pub fn note_portals_carried(&mut self) {
+        for portal in self.portals.values_mut() {
+            portal.local = None;
+        }
+    }
+
     /// Notes that the portal `name` was closed.
     pub fn note_portal_closed(&mut self, name: &[u8]) {
         self.portals.remove(name);

@@ -23,9 +23,9 @@ pub use startup::{
     sasl_initial,
 };
 pub use synthesis::{
-    Column, ColumnType, Value, authentication, authentication_ok, backend_key_data, close_statement_frame,
-    column_description, command_complete, data_row, describe_portal_frame, describe_statement_frame,
-    digest_request, empty_query, error_response, flush_frame, negotiate_protocol_version, notice_response,
-    parameter_description, parameter_status_frame, parse_frame, query_frame, ready_for_query,
-    row_description, simple, startup_message, sync_frame,
+    Column, ColumnType, Value, authentication, authentication_ok, backend_key_data, bind_frame,
+    close_statement_frame, column_description, command_complete, data_row, describe_portal_frame,
+    describe_statement_frame, digest_request, empty_query, error_response, execute_frame, flush_frame,
+    negotiate_protocol_version, notice_response, parameter_description, parameter_status_frame, parse_frame,
+    query_frame, ready_for_query, row_description, simple, startup_message, sync_frame,
 };

@@ -309,6 +309,27 @@ pub fn parse_frame(name: &[u8], text: &[u8], types: &[u8], out: &mut BytesMut) {
     end(start, out);
 }
 
+/// A `Bind` of a statement without parameters, for a backend.
+pub fn bind_frame(portal: &[u8], statement: &[u8], out: &mut BytesMut) {
+    let start = begin(b'B', out);
+    for name in [portal, statement] {
+        out.put_slice(name);
+        out.put_u8(0);
+    }
+    // no formats of parameters, no parameters, no formats of results
+    out.put_bytes(0, 6);
+    end(start, out);
+}
+
+/// An `Execute` of a portal to its end, for a backend.
+pub fn execute_frame(portal: &[u8], out: &mut BytesMut) {
+    let start = begin(b'E', out);
+    out.put_slice(portal);
+    out.put_u8(0);
+    out.put_u32(0);
+    end(start, out);
+}
+
 /// A `Close` of a statement for a backend.
 pub fn close_statement_frame(name: &[u8], out: &mut BytesMut) {
     target_frame(b'C', b'S', name, out);

@@ -9,8 +9,12 @@ use tokio::io::AsyncWriteExt;
 use super::Connection;
 use crate::backend::error::BackendError;
 use crate::backend::replies::{Asked, Asker};
+use crate::backend::statements::NOBODYS;
 use crate::session::Settings;
 use crate::wire::{self, ErrorFields};
+
+/// What no server takes for a statement.
+const NO_STATEMENT: &[u8] = b"-";
 
 /// How long the answer to the gateway's own statements may take.
 const OWN_STATEMENT: Duration = Duration::from_secs(30);
@@ -86,6 +90,23 @@ impl Connection {
         self.run_own("ROLLBACK").await.map(drop)
     }
 
+    /// Lets the transaction that is open fail, as it has for a client that was told an error of the gateway's.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub async fn fail_transaction(&mut self) -> Result<(), BackendError> {
+        // a Parse leaves the unnamed portal as it is, and under a name the unnamed statement, too
+        wire::parse_frame(NOBODYS, NO_STATEMENT, b"", &mut self.to_send);
+        self.replies.sent(Asked::Parse(None), Asker::Gateway);
+        wire::sync_frame(&mut self.to_send);
+        self.replies.sent(Asked::Sync, Asker::Gateway);
+        match self.finish_in_time().await {
+            Err(BackendError::Refused { .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes it as new after a session that left things behind, by `statements`.
     ///
     /// # Errors
@@ -106,6 +127,10 @@ impl Connection {
     async fn run_own(&mut self, sql: &str) -> Result<Option<String>, BackendError> {
         wire::query_frame(sql, &mut self.to_send);
         self.replies.sent(Asked::Query, Asker::Gateway);
+        self.finish_in_time().await
+    }
+
+    async fn finish_in_time(&mut self) -> Result<Option<String>, BackendError> {
         tokio::time::timeout(OWN_STATEMENT, self.finish_own())
             .await
             .map_err(|_| BackendError::Slow(OWN_STATEMENT))?

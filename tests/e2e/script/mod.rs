@@ -56,6 +56,22 @@ enum Until {
     End,
 }
 
+impl Step {
+    /// Whether `reply` ends as what is awaited does, and not because the session ended.
+    pub(crate) fn is_answered_by(&self, reply: &Reply) -> bool {
+        let Act::Send {
+            until: Until::Replies { tags, or_error, .. },
+            ..
+        } = &self.act
+        else {
+            return true;
+        };
+        let last = reply.0.iter().rev().map(|reply| reply.tag);
+        let failed = || reply.0.last().is_none_or(|reply| reply.tag == b'E');
+        last.take(tags.len()).eq(tags.iter().rev().copied()) || (*or_error && failed())
+    }
+}
+
 /// Where a script is played.
 pub(crate) trait Venue {
     /// A new session.
