@@ -10,7 +10,7 @@ use super::facts::Form;
 use super::observe::Observer;
 use super::relay::RelayEnd;
 use super::rename::Naming;
-use super::run::Sent;
+use super::run::{Before, Sent};
 use super::serve::Story;
 use super::session::{Binding, Session, changes_reading};
 use super::settle::{Aftermath, Outcome, SESSION_POOLING, Step, goes_by_name, pin_word};
@@ -51,9 +51,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let private = !settled || (status != TransactionStatus::Idle && !self.clean);
         self.keep_answer(observer, catalog, story, private);
         // what ran before an error has done what it does
-        let outcome = if observer.error.is_none() && !sent.skipped {
+        let skipped = sent.before == Before::Error;
+        let from_start = sent.before != Before::Owed;
+        let outcome = if observer.error.is_none() && !skipped {
             Outcome::Completed
-        } else if sent.from_start && aftermath.cut(observer.ran, sent.skipped) {
+        } else if from_start && aftermath.cut(observer.ran, skipped) {
             Outcome::Cut
         } else {
             Outcome::Failed
@@ -65,12 +67,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
         }
         // a simple query ends the unnamed statement; one in a series is skipped after an error, and then nothing is settled
-        if (sent.form == Form::Simple && !sent.skipped) || (aftermath.queries && settled) {
+        if (sent.form == Form::Simple && !skipped) || (aftermath.queries && settled) {
             self.statements.note_closed(b"");
             self.unnamed_here = false;
         }
         // where it is not known whose error it was, it may have been prepared in vain
-        self.unnamed_here &= !observer.unnamed_lost && (sent.from_start || outcome == Outcome::Completed);
+        self.unnamed_here &= !observer.unnamed_lost && (from_start || outcome == Outcome::Completed);
         // also one that is not there any more: a function may have run DEALLOCATE ALL
         let lost = observer.lost_statement;
         if (observer.all_closed || lost)

@@ -180,9 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let sent = Sent {
             form: facts.form,
             leaves_unnamed: facts.parses_unnamed,
-            outside: self.is_settled(),
-            from_start: matches!(&self.binding, Binding::Held(lease) if lease.replies().drained()),
-            skipped: matches!(&self.binding, Binding::Held(lease) if lease.replies().skips()),
+            before: self.before(),
         };
         let end = match end {
             // without its transaction the request must not run
@@ -258,6 +256,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         matches!(&self.binding, Binding::Held(lease) if lease.replies().settled())
     }
 
+    fn before(&self) -> Before {
+        match &self.binding {
+            Binding::Held(lease) if lease.replies().skips() => Before::Error,
+            Binding::Held(lease) if !lease.replies().drained() => Before::Owed,
+            Binding::Held(lease) if !lease.replies().settled() => Before::Answered,
+            Binding::Held(_) | Binding::Free => Before::Nothing,
+        }
+    }
+
     /// Sends the request and relays what is answered.
     async fn exchange(
         &mut self,
@@ -273,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if lease.replies().settled() {
             lease.clear_leftovers();
         }
-        if facts.needs_unnamed && !self.unnamed_here && !sent.skipped {
+        if facts.needs_unnamed && !self.unnamed_here && sent.before != Before::Error {
             inject_unnamed(&self.statements, lease);
             self.unnamed_here = true;
         }
@@ -284,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 request.len
             } else {
                 let renaming = Renaming {
-                    apart: sent.form == Form::Simple && sent.outside,
+                    apart: sent.form == Form::Simple && sent.before == Before::Nothing,
                     backend: lease,
                     epoch: self.identity.database.epoch(),
                     limit: self.identity.team.backend.max_prepared_statements(),
@@ -370,12 +377,21 @@ pub(super) struct Sent {
     pub(super) form: Form,
     /// It prepares the unnamed statement.
     pub(super) leaves_unnamed: bool,
-    /// No series was under way.
-    pub(super) outside: bool,
-    /// Everything that was asked for before had been answered: what ran is the request's.
-    pub(super) from_start: bool,
-    /// An error came before it in its series: nothing of it runs.
-    pub(super) skipped: bool,
+    /// What was sent before it.
+    pub(super) before: Before,
+}
+
+/// What of a series stands before a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing: it begins one, or is none.
+    Nothing,
+    /// A part that was answered.
+    Answered,
+    /// A part whose answers are still to come.
+    Owed,
+    /// An error: nothing of the request runs.
+    Error,
 }
 
 /// Why a request does not get to the backend.
