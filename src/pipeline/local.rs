@@ -65,6 +65,9 @@ pub trait Commands {
         TransactionStatus::Idle
     }
 
+    /// An error was told: the transaction that is open, if there is one, has failed.
+    fn fail(&mut self) {}
+
     /// The statement that `parse` prepares.
     fn prepare(&mut self, parse: &wire::Parse<'_>) -> Arc<Prepared> {
         Arc::new(Prepared {
@@ -93,6 +96,7 @@ pub fn answer_simple(text: &[u8], commands: &mut dyn Commands, out: &mut BytesMu
             Ok(None) => {}
             Err(error) => {
                 error_response(&*error, out);
+                commands.fail();
                 return false;
             }
         }
@@ -154,9 +158,9 @@ pub fn answer_extended(
             }
             FrontendTag::Bind => {
                 let bind = wire::bind(body)?;
-                match statements.prepared(bind.statement) {
+                match statements.prepared(bind.statement).map(Arc::clone) {
                     None => Err(undefined(bind.statement)),
-                    Some(prepared) => {
+                    Some(prepared) => commands.columns(&prepared.text).map(|_| {
                         let portal = Portal {
                             analysis: Some(prepared.analysis.clone()),
                             local: Some(LocalPortal {
@@ -167,8 +171,7 @@ pub fn answer_extended(
                         };
                         statements.note_bound(bind.portal, portal);
                         simple(b'2', out);
-                        Ok(())
-                    }
+                    }),
                 }
             }
             FrontendTag::Describe => {
@@ -242,6 +245,7 @@ pub fn answer_extended(
         };
         if let Err(error) = outcome {
             error_response(&*error, out);
+            commands.fail();
             end_portals(statements, commands.status());
             failed = true;
         }

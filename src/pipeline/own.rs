@@ -43,7 +43,16 @@ impl Commands for OwnSettings<'_> {
         self.status
     }
 
+    fn fail(&mut self) {
+        if self.status == TransactionStatus::InTransaction {
+            self.status = TransactionStatus::Failed;
+        }
+    }
+
     fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>> {
+        if self.status == TransactionStatus::Failed {
+            return Err(Box::new(ServeError::FailedTransaction));
+        }
         match change(text) {
             Some(SettingChange::Show { name }) if *name == *LAST => Ok(Some(&LAST_COLUMNS)),
             Some(SettingChange::Show { name }) if *name == *CACHE => Ok(Some(&CACHE_COLUMNS)),

@@ -151,16 +151,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let (bytes, out) = self.client.boxes();
         let bytes = bytes.get(..request.len).unwrap_or_default();
         let goes_on = if facts.form == Form::Simple {
-            if !answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut own, out) {
-                self.begun.fail();
-            }
-            wire::ready_for_query(self.begun.status().unwrap_or(status), out);
+            answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut own, out);
+            wire::ready_for_query(own.status, out);
             Ok(true)
         } else {
             answer_extended(request, bytes, &mut self.statements, &mut own, out)
         };
         self.caching = own.caching;
+        let failed = own.status != status;
         self.client.consume(request.len);
+        if failed {
+            self.note_failed();
+        }
         match goes_on {
             Ok(true) => {}
             Ok(false) => self.skip_to_sync(),

@@ -139,6 +139,10 @@ impl Commands for Control<'_> {
         self.begun.status().unwrap_or(TransactionStatus::Idle)
     }
 
+    fn fail(&mut self) {
+        self.begun.fail();
+    }
+
     fn prepare(&mut self, parse: &wire::Parse<'_>) -> Arc<Prepared> {
         while let Some(confirmation) = self.prepared.pop_front() {
             if let Confirmation::Prepared(name, prepared) = confirmation
@@ -257,16 +261,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.client.consume(request.len);
         match goes_on {
             Ok(true) => {}
-            Ok(false) => {
-                self.begun.fail();
-                self.skip_to_sync();
-            }
+            Ok(false) => self.skip_to_sync(),
             Err(error) => return self.protocol_error(&error.into()),
         }
         if asks {
             self.finish(&story, RequestEnd::Completed);
         }
         Ok(())
+    }
+
+    /// An error of the gateway's own was told: the transaction that is open has failed, as after an error of the server.
+    pub(super) fn note_failed(&mut self) {
+        self.begun.fail();
+        self.fails_at_backend |= self.begun == Begun::No
+            && matches!(&self.binding, Binding::Held(lease)
+                if lease.replies().settled() && lease.status() == TransactionStatus::InTransaction);
+    }
+
+    /// Has the transaction fail at the backend, where [`Self::note_failed`] found one there: otherwise what it did before
+    /// the error would be committed.
+    pub(super) async fn carry_failure(&mut self) -> Served {
+        let Binding::Held(lease) = &mut self.binding else {
+            return Ok(());
+        };
+        if !std::mem::take(&mut self.fails_at_backend) {
+            return Ok(());
+        }
+        // the server forgets its unnamed statement with it
+        self.unnamed_here = false;
+        let Err(error) = lease.fail_transaction().await else {
+            return Ok(());
+        };
+        self.lose_writes(None);
+        self.binding = Binding::Free;
+        self.protocol_error(&ServeError::Lost(error))
     }
 
     /// Begins at the backend the transaction that the client has begun. An error of the server is relayed, and noted

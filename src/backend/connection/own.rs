@@ -86,6 +86,20 @@ impl Connection {
         self.run_own("ROLLBACK").await.map(drop)
     }
 
+    /// Makes the transaction that is open fail, as an error of the server's own does: what it did is undone, unless it goes
+    /// back to a savepoint.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub async fn fail_transaction(&mut self) -> Result<(), BackendError> {
+        // a syntax error, which every server answers with one; its log tells it
+        match self.run_own("refused by the gateway").await {
+            Ok(_) | Err(BackendError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes it as new after a session that left things behind, by `statements`.
     ///
     /// # Errors
