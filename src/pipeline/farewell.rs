@@ -60,12 +60,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// The client is gone while its query runs: the query is cancelled, and the connection is saved where its answer
-    /// still comes. A backend that reads COPY data hears no cancel request, and one that got half a message no other.
-    pub(super) async fn abandon(&mut self, copying_in: bool) {
+    /// still comes. `deaf`: a backend that reads COPY data, or waits for the rest of a message, hears no cancel request.
+    pub(super) async fn abandon(&mut self, deaf: bool) {
         let Binding::Held(lease) = &mut self.binding else {
             return;
         };
-        if copying_in || !lease.outgoing().is_empty() {
+        if deaf || !lease.outgoing().is_empty() {
             self.binding = Binding::Free;
             return;
         }
