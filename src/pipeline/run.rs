@@ -319,7 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             RelayEnd::ClientGone => {
                 drop(observer.fill.take());
-                self.abandon(observer.copying_in() || observer.torn).await;
+                self.abandon(observer.copying_in(), observer.torn).await;
                 if aftermath.touches_session() {
                     // what it did there before it was stopped is not known
                     self.binding = Binding::Free;
@@ -339,7 +339,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Err(Over::Told)
             }
             RelayEnd::Killed => {
-                self.abandon(observer.copying_in() || observer.torn).await;
+                self.abandon(observer.copying_in(), observer.torn).await;
                 if aftermath.touches_session() {
                     // what it did there before it was stopped is not known
                     self.binding = Binding::Free;

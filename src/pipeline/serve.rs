@@ -110,7 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Ok(());
         }
         if self.asks_for_a_strangers_number(&facts) {
-            return self.refuse_number(request, &mut story);
+            self.refuse_with(request, &ServeError::NumberOfSequence, &mut story);
+            return Ok(());
         }
         match self.look_up(request, &facts, &mut story).await {
             Ok(Way::Memory(entry, verdict)) => {

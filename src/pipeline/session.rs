@@ -90,7 +90,7 @@ pub struct Session<S> {
     pub(super) pins: Pins,
     /// A transaction of which the backend does not know.
     pub(super) begun: Begun,
-    /// The transaction that is open at the backend has failed at the gateway, and the backend has still to be told.
+    /// What is open at the backend has failed at the gateway, and the backend has still to be told.
     pub(super) fails_at_backend: bool,
     /// The transaction that is open has done nothing but read, and reads what is committed when each statement begins: it
     /// may be answered from memory.
@@ -430,16 +430,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Ignores what the client sends until its next Sync.
     pub(super) fn skip_to_sync(&mut self) {
         self.skipping = true;
-    }
-
-    /// The transaction status that the client knows.
-    pub(super) fn status(&self) -> TransactionStatus {
-        match (&self.begun, &self.binding) {
-            (Begun::No, Binding::Held(_)) if self.fails_at_backend => TransactionStatus::Failed,
-            (Begun::No, Binding::Held(lease)) => lease.status(),
-            // also while a connection is at hand that has not heard of the transaction yet
-            (begun, _) => begun.status().unwrap_or(TransactionStatus::Idle),
-        }
     }
 
     /// Sends what is in the outbox and then `bytes`.

@@ -518,3 +518,61 @@ fn errors_do_not_let_a_connections_statements_grow_beyond_their_limit() {
         assert_eq!(reply.value(), round.to_string());
     }
 }
+
+#[test]
+fn an_error_of_the_gateway_undoes_its_series() {
+    let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    let batch = |sql: &str| {
+        Frames::new()
+            .parse("", sql, &[])
+            .bind("", "", &[], &[], &[])
+            .execute("", 0)
+    };
+    let write = || batch("INSERT INTO t VALUES (1)");
+    let default = ben.value("SHOW TimeZone");
+    for sql in ["SET tollgate.cache = 'perhaps'", "SHOW tollgate.last"] {
+        for (begin, end) in [(false, 'I'), (true, 'E')] {
+            // its Sync comes with the error, behind it, and after another part
+            for parts in 0..3 {
+                let what = format!("{sql}, {begin}, {parts}");
+                if begin {
+                    ana.run("BEGIN");
+                }
+                for first in [write(), batch("SET TimeZone = 'Asia/Tokyo'")] {
+                    ana.send(&first.flush());
+                    assert_eq!(ana.until(b'C').tags(), "12C", "{what}");
+                }
+                let series = batch(sql);
+                let reply = match parts {
+                    0 => ana.ask(&series.sync()),
+                    1 => {
+                        ana.send(&series.flush());
+                        let mut reply = ana.until(b'E');
+                        reply.0.extend(ana.ask(&Frames::new().sync()).0);
+                        reply
+                    }
+                    _ => {
+                        ana.send(&series.flush());
+                        let mut reply = ana.until(b'E');
+                        reply.0.extend(ana.ask(&write().flush().sync()).0);
+                        reply
+                    }
+                };
+                assert_eq!(
+                    (reply.tags().as_str(), reply.status()),
+                    ("EZ", end),
+                    "{what}: {reply:?}"
+                );
+                if begin {
+                    refused(&ana.query("SELECT a FROM t"), "25P02", 'E', &what);
+                    assert_eq!(ana.run("COMMIT").completions(), ["ROLLBACK"], "{what}");
+                }
+                for wire in [&mut ben, &mut ana] {
+                    assert_eq!(wire.value("SELECT count(*) FROM t"), "0", "{what}");
+                    assert_eq!(wire.value("SHOW TimeZone"), default, "{what}");
+                }
+            }
+        }
+    }
+}

@@ -86,15 +86,19 @@ impl Connection {
         self.run_own("ROLLBACK").await.map(drop)
     }
 
-    /// Makes the transaction that is open fail, as an error of the server's own does: what it did is undone, unless it goes
-    /// back to a savepoint.
+    /// Makes fail what is open, be it a transaction or a series without its Sync, as an error of the server's own does: what
+    /// it did is undone, unless it goes back to a savepoint. Everything asked for must have been answered.
     ///
     /// # Errors
     ///
     /// The connection is lost.
-    pub async fn fail_transaction(&mut self) -> Result<(), BackendError> {
+    pub async fn fail(&mut self) -> Result<(), BackendError> {
         // a syntax error, which every server answers with one; its log tells it
-        match self.run_own("refused by the gateway").await {
+        wire::parse_frame(b"", b"refused by the gateway", b"", &mut self.to_send);
+        self.replies.sent(Asked::Parse(None), Asker::Gateway);
+        wire::sync_frame(&mut self.to_send);
+        self.replies.sent(Asked::Sync, Asker::Gateway);
+        match self.hear_own().await {
             Ok(_) | Err(BackendError::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -120,6 +124,11 @@ impl Connection {
     async fn run_own(&mut self, sql: &str) -> Result<Option<String>, BackendError> {
         wire::query_frame(sql, &mut self.to_send);
         self.replies.sent(Asked::Query, Asker::Gateway);
+        self.hear_own().await
+    }
+
+    /// Sends what the gateway asks, and hears the answers in time.
+    async fn hear_own(&mut self) -> Result<Option<String>, BackendError> {
         tokio::time::timeout(OWN_STATEMENT, self.finish_own())
             .await
             .map_err(|_| BackendError::Slow(OWN_STATEMENT))?
