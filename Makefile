@@ -22,6 +22,7 @@ test: cargo ## install what the tests need, check format and lints, run every te
 
 bench: cargo ## compare with PgBouncer and with PostgreSQL itself, side by side; pass flags by ARGS="--help"
 	@docker/standin/install.sh --compiler --pgbouncer
+	@docker/standin/install.sh --haproxy --pgpool || echo 'what is missing is left out of the comparison' >&2
 	@$(CARGO) bench --bench analyze
 	@$(CARGO) bench --bench side_by_side -- $(ARGS)
 

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use bytes::BytesMut;
+use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
 
@@ -39,8 +40,13 @@ struct Header {
 }
 
 impl Client {
-    /// Connects and logs in by SCRAM.
+    /// Connects and logs in.
     pub(crate) fn connect(server: &Server) -> Outcome<Self> {
+        Self::connect_as(server, USER)
+    }
+
+    /// Connects and logs in as `user`, by SCRAM or MD5.
+    pub(crate) fn connect_as(server: &Server, user: &str) -> Outcome<Self> {
         let stream = TcpStream::connect(server.address)?;
         stream.set_nodelay(true)?;
         let mut client = Self {
@@ -49,7 +55,7 @@ impl Client {
             waiting: 0..0,
         };
         let mut out = BytesMut::new();
-        frontend::startup_message([("user", USER), ("database", DATABASE)], &mut out)?;
+        frontend::startup_message([("user", user), ("database", DATABASE)], &mut out)?;
         client.stream.write_all(&out)?;
         let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
         loop {
@@ -57,6 +63,12 @@ impl Client {
             let body = client.take(header.left)?;
             out.clear();
             match (header.tag, body.get(..4)) {
+                (b'R', Some([0, 0, 0, 5])) => {
+                    let salt = body.get(4..).and_then(|rest| rest.first_chunk());
+                    let salt = *salt.ok_or("no salt")?;
+                    let answer = md5_hash(user.as_bytes(), PASSWORD.as_bytes(), salt);
+                    frontend::password_message(answer.as_bytes(), &mut out)?;
+                }
                 (b'R', Some([0, 0, 0, 10])) => {
                     frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut out)?;
                 }
@@ -72,6 +84,11 @@ impl Client {
             }
             client.stream.write_all(&out)?;
         }
+    }
+
+    /// Only the connection; it must have been answered in full.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Runs `sql` and reads everything it answers.

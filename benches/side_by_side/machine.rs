@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use tollgate::standin::Day;
 
+use crate::others::Other;
+use crate::servers::installed;
 use crate::{Arguments, Outcome, support};
 
 /// Machine, versions, arguments; a list in Markdown.
@@ -15,7 +17,7 @@ pub(crate) fn description(arguments: &Arguments) -> Outcome<String> {
     Ok(format!(
         "- measured on {}, Tollgate {}\n\
          - {} × {}, {} of memory, Linux {}\n\
-         - {}; {}; {}\n\
+         - {}\n\
          - {} rounds of {} s, {} clients, {} threads of pgbench, scale {}\n",
         Day::of(SystemTime::now()),
         env!("CARGO_PKG_VERSION"),
@@ -23,15 +25,28 @@ pub(crate) fn description(arguments: &Arguments) -> Outcome<String> {
         field("/proc/cpuinfo", "model name")?,
         memory()?,
         fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
-        version(Command::new(support::programs().join("postgres")).arg("--version"))?,
-        version(Command::new("/usr/sbin/pgbouncer").arg("--version"))?,
-        version(Command::new("pgbench").arg("--version"))?,
+        versions()?,
         arguments.rounds,
         arguments.seconds,
         clients.join(" and "),
         arguments.threads,
         arguments.scale,
     ))
+}
+
+/// Of every program that is measured or measures.
+fn versions() -> Outcome<String> {
+    let mut commands = vec![
+        Command::new(support::programs().join("postgres")),
+        Command::new(installed("pgbouncer").ok_or("PgBouncer is not installed")?),
+        Command::new("pgbench"),
+    ];
+    for command in &mut commands {
+        command.arg("--version");
+    }
+    commands.extend(Other::ALL.into_iter().filter_map(Other::version));
+    let versions: Outcome<Vec<String>> = commands.iter_mut().map(version).collect();
+    Ok(versions?.join("; "))
 }
 
 /// The value of a line `name : value`; ARM processors do not tell a name.
@@ -53,6 +68,9 @@ fn memory() -> Outcome<String> {
 
 fn version(command: &mut Command) -> Outcome<String> {
     let output = command.output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    // Pgpool-II tells it as an error
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().next().unwrap_or_default();
+    // HAProxy tells its address too
+    Ok(line.split(" - ").next().unwrap_or_default().to_owned())
 }

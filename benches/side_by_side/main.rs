@@ -11,7 +11,9 @@
 
 mod bulk;
 mod client;
+mod idle;
 mod machine;
+mod others;
 mod pgbench;
 mod report;
 mod servers;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::others::Other;
 use crate::pgbench::{Load, Mode, Sample};
 use crate::report::{Clients, Report, Round};
 use crate::servers::{POOL, Servers};
@@ -49,8 +52,11 @@ struct Arguments {
     /// Size of pgbench's tables, in 100,000 accounts. The bulk result has all accounts, 12 MB in each.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     scale: u32,
-    /// Only these: simple, extended, prepared, bulk.
-    #[arg(long, value_delimiter = ',', default_value = "simple,extended,prepared,bulk", value_parser = ["simple", "extended", "prepared", "bulk"])]
+    /// Idle clients beside the relay, in a run of its own with the first number of clients.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
+    idle: u32,
+    /// Only these: simple, extended, prepared, bulk, idle, others.
+    #[arg(long, value_delimiter = ',', default_value = "simple,extended,prepared,bulk,idle,others", value_parser = ["simple", "extended", "prepared", "bulk", "idle", "others"])]
     only: Vec<String>,
     /// Threads of Tollgate that serve clients; 0 is one for each core. PgBouncer always has one.
     #[arg(long, default_value_t = 0)]
@@ -81,7 +87,17 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         .into_iter()
         .filter(|mode| arguments.only.iter().any(|only| only == mode.as_str()))
         .collect();
-    let with_bulk = arguments.only.iter().any(|only| only == "bulk");
+    let with = |what: &str| arguments.only.iter().any(|only| only == what);
+    let with_bulk = with("bulk");
+    let idle = if with("idle") && !arguments.alone {
+        idle::room_for(arguments.idle)?
+    } else {
+        0
+    };
+    let others: &[Other] = if with("others") { &Other::ALL } else { &[] };
+    for other in others.iter().filter(|other| other.program().is_none()) {
+        eprintln!("{} is not installed and not measured", other.as_str());
+    }
     eprintln!("starting PostgreSQL, PgBouncer and Tollgate, and filling the tables");
     let servers = Servers::start(arguments.scale, arguments.workers)?;
     let load = Load {
@@ -107,7 +123,26 @@ fn run(arguments: &Arguments) -> Outcome<()> {
                     mode.as_str()
                 );
                 report.add(mode, Clients(clients), samples);
+                for &other in others {
+                    if let Some(sample) = other.measure(&servers, load, mode, clients)? {
+                        eprintln!(
+                            "round {}: {}, {clients} clients: {} {sample}",
+                            round + 1,
+                            mode.as_str(),
+                            other.as_str()
+                        );
+                        report.add_other(mode, Clients(clients), other, sample);
+                    }
+                }
             }
+        }
+        if let Some(&clients) = arguments.clients.first()
+            && idle > 0
+        {
+            let reversed = !round.is_multiple_of(2);
+            let beside = idle::side_by_side(&servers, load, clients, idle, arguments.workers, reversed)?;
+            eprintln!("round {}: {idle} idle beside: {beside}", round + 1);
+            report.add_idle(Clients(clients), Clients(idle), beside);
         }
         if with_bulk {
             for turn in 0..3 {
@@ -117,7 +152,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
             }
         }
     }
-    let table = report.table();
+    let table = report.tables(others);
     println!("{table}");
     if arguments.write {
         let description = machine::description(arguments)?;

@@ -75,6 +75,12 @@ impl Load {
         self.measure(server, mode, clients, &["-S".into()])
     }
 
+    /// Each client asks once.
+    pub(crate) fn warm(self, server: &Server, mode: Mode, clients: u32) -> Outcome<()> {
+        self.run(server, mode, clients, &["-S".into()], Until::Once)
+            .map(drop)
+    }
+
     /// The same aggregate again and again, answered from Tollgate's memory.
     pub(crate) fn cached(self, servers: &Servers, mode: Mode, clients: u32) -> Outcome<Sample> {
         let script: PathBuf = servers.file("aggregate.sql");

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use crate::Outcome;
 use crate::bulk::Bulk;
+use crate::idle::Beside;
+use crate::others::Other;
 use crate::pgbench::{Mode, Sample};
 
 /// A number of clients.
@@ -74,20 +76,74 @@ pub(crate) struct Report {
     /// By number of clients and by mode's place in [`Mode::ALL`].
     rounds: BTreeMap<(Clients, usize), Vec<Round>>,
     bulk: Vec<Bulk>,
+    /// By number of clients that ask, and of those that do not.
+    idle: BTreeMap<(Clients, Clients), Vec<Beside>>,
+    others: BTreeMap<(Clients, usize), BTreeMap<Other, Vec<Sample>>>,
+}
+
+/// The mode's place in [`Mode::ALL`].
+fn place(mode: Mode) -> usize {
+    Mode::ALL.iter().position(|known| *known == mode).unwrap_or(0)
 }
 
 impl Report {
     pub(crate) fn add(&mut self, mode: Mode, clients: Clients, round: Round) {
-        let place = Mode::ALL.iter().position(|known| *known == mode).unwrap_or(0);
-        self.rounds.entry((clients, place)).or_default().push(round);
+        self.rounds.entry((clients, place(mode))).or_default().push(round);
+    }
+
+    pub(crate) fn add_idle(&mut self, clients: Clients, idle: Clients, beside: Beside) {
+        self.idle.entry((clients, idle)).or_default().push(beside);
+    }
+
+    pub(crate) fn add_other(&mut self, mode: Mode, clients: Clients, other: Other, sample: Sample) {
+        let row = self.others.entry((clients, place(mode))).or_default();
+        row.entry(other).or_default().push(sample);
     }
 
     pub(crate) fn add_bulk(&mut self, bulk: Bulk) {
         self.bulk.push(bulk);
     }
 
-    /// The table in Markdown.
-    pub(crate) fn table(&self) -> String {
+    /// Everything in Markdown, with a table of `others`.
+    pub(crate) fn tables(&self, others: &[Other]) -> String {
+        if others.is_empty() {
+            return self.table();
+        }
+        format!("{}\n{}", self.table(), self.table_of_others(others))
+    }
+
+    /// What others gave, beside nothing: they do less.
+    fn table_of_others(&self, others: &[Other]) -> String {
+        let mut table = String::from("| others, for comparison |");
+        for other in others {
+            let missing = if other.program().is_none() {
+                " (not installed)"
+            } else {
+                ""
+            };
+            table.extend([" ", other.as_str(), missing, " |"]);
+        }
+        table.push_str("\n|---|");
+        table.push_str(&"--:|".repeat(others.len()));
+        table.push('\n');
+        for ((Clients(clients), place), row) in &self.others {
+            let mode = Mode::ALL.get(*place).map_or("", |mode| mode.as_str());
+            let mut add = |what: &str, tell: fn(f64) -> String, of: fn(&Sample) -> f64| {
+                table.extend(["| ", what, ", ", mode, ", ", &clients.to_string(), " clients |"]);
+                for other in others {
+                    let told = row.get(other).map(|samples| tell(median(samples.iter().map(of))));
+                    table.extend([" ", &told.unwrap_or_default(), " |"]);
+                }
+                table.push('\n');
+            };
+            add("queries/s", rate, |sample| sample.throughput);
+            add("CPU per query", micros, |sample| sample.cpu);
+        }
+        table
+    }
+
+    /// What is held against limits.
+    fn table(&self) -> String {
         let mut table = String::from(
             "| what | PostgreSQL | PgBouncer | Tollgate | ratio | limit | |\n\
              |---|--:|--:|--:|--:|--:|---|\n",
@@ -135,6 +191,21 @@ impl Report {
                 HIT_CPU,
             );
         }
+        for ((Clients(clients), Clients(idle)), runs) in &self.idle {
+            let column = |of: fn(&Beside) -> f64| median(runs.iter().map(of));
+            let columns = [
+                None,
+                Some(micros(column(|run| run.pgbouncer.cpu))),
+                Some(micros(column(|run| run.tollgate.cpu))),
+            ];
+            let mode = Mode::Simple.as_str();
+            let what = format!(
+                "relay, CPU per query, {mode}, {clients} clients, {} idle beside",
+                grouped(*idle)
+            );
+            let ratio = column(|run| run.tollgate.cpu / run.pgbouncer.cpu);
+            add_row(&mut table, &what, columns, ratio, RELAY_CPU);
+        }
         if !self.bulk.is_empty() {
             let column = |of: fn(&Bulk) -> f64| median(self.bulk.iter().map(of));
             let columns = [
@@ -158,6 +229,14 @@ fn add_row(table: &mut String, what: &str, columns: [Option<String>; 3], ratio: 
         "| {what} | {direct} | {pgbouncer} | {tollgate} | {ratio:.2} | {limit} | {mark} |"
     )
     .unwrap_or_default();
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u32) -> String {
+    match number / 1_000 {
+        0 => number.to_string(),
+        thousands => format!("{},{:03}", grouped(thousands), number % 1_000),
+    }
 }
 
 fn rate(value: f64) -> String {

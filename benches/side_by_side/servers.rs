@@ -1,6 +1,7 @@
 //! PostgreSQL, PgBouncer in front of it in transaction and in session mode, and Tollgate in front of it, with equally
-//! many connections.
+//! many connections; on demand those two again, and others.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use postgres_protocol::password;
 use tempfile::TempDir;
 
 use crate::Outcome;
@@ -21,11 +23,16 @@ use crate::support::{PasswordForm, Postgres, SUPERUSER, SUPERUSER_PASSWORD};
 pub(crate) const USER: &str = "bench";
 /// Its password.
 pub(crate) const PASSWORD: &str = "bench";
+/// A user whose login costs next to nothing, for many clients; it has the same password.
+pub(crate) const IDLE_USER: &str = "idle";
 /// Its database.
 pub(crate) const DATABASE: &str = "bench";
 
 /// Connections to PostgreSQL that each server in the middle may open.
 pub(crate) const POOL: u32 = 20;
+
+/// Clients that each server in the middle lets in.
+const MAX_CLIENTS: u32 = 20_000;
 
 /// How long a server may take to answer the first query.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,28 +48,49 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// A server that was started just now.
+    pub(crate) fn started(name: &'static str, address: SocketAddr, process: Process) -> Self {
+        Self {
+            name,
+            address,
+            process: Some(process),
+        }
+    }
+
     /// Its process, if it is a single one.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.pid)
     }
 
-    /// CPU time that it has used, of user and system together; zero for PostgreSQL.
+    /// CPU time that it has used, of user and system together, with all processes that it has started; zero for
+    /// PostgreSQL.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
         let Some(pid) = self.pid() else {
             return Ok(Duration::ZERO);
         };
-        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // the second field, the program's name in parentheses, may have spaces; times are fields 14 and 15
-        let (_, rest) = text.rsplit_once(')').ok_or("/proc/PID/stat without a name")?;
-        let mut ticks = 0;
-        for field in rest.split_whitespace().skip(11).take(2) {
-            ticks += field.parse::<u64>()?;
+        let all = Spent::of_all()?;
+        if !all.contains_key(&pid) {
+            return Err(format!("{} has ended", self.name).into());
         }
+        let is_its = |mut process: u32| loop {
+            if process == pid {
+                return true;
+            }
+            let Some(spent) = all.get(&process) else {
+                return false;
+            };
+            process = spent.parent;
+        };
+        let ticks: u64 = all
+            .iter()
+            .filter(|(process, _)| is_its(**process))
+            .map(|(_, spent)| spent.ticks)
+            .sum();
         Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
     }
 
     /// Waits until `ready` says so.
-    fn wait(&self, mut ready: impl FnMut(&mut Client) -> Outcome<bool>) -> Outcome<()> {
+    pub(crate) fn wait(&self, mut ready: impl FnMut(&mut Client) -> Outcome<bool>) -> Outcome<()> {
         let began = Instant::now();
         loop {
             let answer = Client::connect(self).and_then(|mut client| ready(&mut client));
@@ -81,9 +109,47 @@ impl Server {
     }
 }
 
+/// What a process has used.
+struct Spent {
+    parent: u32,
+    /// Of user and system, with those of its children that have ended.
+    ticks: u64,
+}
+
+impl Spent {
+    /// Every process, by its number.
+    fn of_all() -> Outcome<HashMap<u32, Self>> {
+        let mut all = HashMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // it may have ended meanwhile
+            if let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+                let spent = Self::parse(&text).ok_or("an unknown form of /proc/PID/stat")?;
+                all.insert(pid, spent);
+            }
+        }
+        Ok(all)
+    }
+
+    /// From `/proc/PID/stat`: the parent is field 4, times are fields 14 to 17.
+    fn parse(text: &str) -> Option<Self> {
+        // the second field, the program's name in parentheses, may have spaces
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let times = fields.get(11..15)?;
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            ticks: times.iter().filter_map(|time| time.parse::<u64>().ok()).sum(),
+        })
+    }
+}
+
 /// A process that ends when this value is dropped, and also when the bench is killed: a shell waits for the end of a
 /// pipe that only the bench holds open.
-struct Process {
+pub(crate) struct Process {
     guard: Child,
     pid: u32,
     log: PathBuf,
@@ -91,7 +157,7 @@ struct Process {
 
 impl Process {
     /// Starts `program` with its messages in the file `log`, as `owner` says.
-    fn start(program: &mut Command, log: PathBuf, owner: Option<(u32, u32)>) -> Outcome<Self> {
+    pub(crate) fn start(program: &mut Command, log: PathBuf, owner: Option<(u32, u32)>) -> Outcome<Self> {
         const GUARD: &str = r#"
             "$@" >&2 &
             echo $!
@@ -144,8 +210,9 @@ pub(crate) struct Servers {
     by_session: Server,
     pub(crate) tollgate: Server,
     directory: TempDir,
+    owner: Option<(u32, u32)>,
     // dropped last
-    _postgres: Postgres,
+    postgres: Postgres,
 }
 
 impl Servers {
@@ -174,12 +241,10 @@ impl Servers {
             address: postgres.address(),
             process: None,
         };
-        let by_transaction = pgbouncer(home, postgres.address(), owner, "transaction")?;
-        let by_session = pgbouncer(home, postgres.address(), owner, "session")?;
+        let bouncer = |mode, auth| pgbouncer(home, postgres.address(), owner, mode, auth);
+        let by_transaction = bouncer("transaction", "scram-sha-256")?;
+        let by_session = bouncer("session", "scram-sha-256")?;
         let tollgate = tollgate(directory.path(), postgres.address(), workers)?;
-        for server in [&by_transaction, &by_session] {
-            server.wait(|client| client.query("SELECT 1").map(|_| true))?;
-        }
         tollgate.wait(|client| {
             client.query(AGGREGATE)?;
             client.query(AGGREGATE)?;
@@ -192,8 +257,32 @@ impl Servers {
             by_session,
             tollgate,
             directory,
-            _postgres: postgres,
+            owner,
+            postgres,
         })
+    }
+
+    /// Another PgBouncer in transaction mode, whose clients log in cheaply.
+    pub(crate) fn another_pgbouncer(&self) -> Outcome<Server> {
+        let home = self.postgres.socket_directory();
+        pgbouncer(home, self.postgres.address(), self.owner, "transaction", "md5")
+    }
+
+    /// Another Tollgate.
+    pub(crate) fn another_tollgate(&self, workers: usize) -> Outcome<Server> {
+        let server = tollgate(self.directory.path(), self.postgres.address(), workers)?;
+        server.wait(|client| client.query("SELECT 1").map(|_| true))?;
+        Ok(server)
+    }
+
+    /// Starts `program` as PostgreSQL's owner, with its messages in a file in [`Self::home`].
+    pub(crate) fn start_as_owner(&self, program: &mut Command, log: &str) -> Outcome<Process> {
+        Process::start(program, self.home().join(log), self.owner)
+    }
+
+    /// A directory that PostgreSQL's owner can read and write.
+    pub(crate) fn home(&self) -> &Path {
+        self.postgres.socket_directory()
     }
 
     /// PgBouncer for queries of this mode. Its transaction mode does not carry prepared statements in the versions that
@@ -236,23 +325,27 @@ fn pgbouncer(
     postgres: SocketAddr,
     owner: Option<(u32, u32)>,
     mode: &'static str,
+    auth: &'static str,
 ) -> Outcome<Server> {
     let address = free_address()?;
     let users = home.join("pgbouncer-users.txt");
-    fs::write(&users, format!("\"{USER}\" \"{PASSWORD}\"\n"))?;
-    let config = home.join(format!("pgbouncer-{mode}.ini"));
+    fs::write(
+        &users,
+        format!("\"{USER}\" \"{PASSWORD}\"\n\"{IDLE_USER}\" \"{PASSWORD}\"\n"),
+    )?;
+    let config = home.join(format!("pgbouncer-{mode}-{auth}.ini"));
     let text = format!(
         "[databases]\n\
-         {DATABASE} = host={} port={} dbname={DATABASE}\n\
+         {DATABASE} = host={} port={} dbname={DATABASE} user={USER}\n\
          [pgbouncer]\n\
          listen_addr = {}\n\
          listen_port = {}\n\
          unix_socket_dir =\n\
-         auth_type = scram-sha-256\n\
+         auth_type = {auth}\n\
          auth_file = {}\n\
          pool_mode = {mode}\n\
          default_pool_size = {POOL}\n\
-         max_client_conn = 1000\n\
+         max_client_conn = {MAX_CLIENTS}\n\
          log_connections = 0\n\
          log_disconnections = 0\n\
          ignore_startup_parameters = extra_float_digits\n",
@@ -263,36 +356,44 @@ fn pgbouncer(
         users.display(),
     );
     fs::write(&config, text)?;
-    let program = [
-        "/usr/sbin/pgbouncer",
-        "/usr/bin/pgbouncer",
-        "/usr/local/bin/pgbouncer",
-    ]
-    .into_iter()
-    .find(|program| Path::new(program).is_file())
-    .unwrap_or("pgbouncer");
+    let program = installed("pgbouncer").ok_or("PgBouncer is not installed")?;
     // the log is opened before the account changes
     let process = Process::start(
         Command::new(program).arg(&config),
-        home.join(format!("pgbouncer-{mode}.log")),
+        home.join(format!("pgbouncer-{mode}-{auth}.log")),
         owner,
     )?;
-    Ok(Server {
-        name: "PgBouncer",
-        address,
-        process: Some(process),
-    })
+    let server = Server::started("PgBouncer", address, process);
+    server.wait(|client| client.query("SELECT 1").map(|_| true))?;
+    Ok(server)
+}
+
+/// Where the program `name` is, if it is anywhere; those of an administrator need not be in `PATH`.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    ["/usr/sbin", "/usr/local/sbin"]
+        .into_iter()
+        .map(PathBuf::from)
+        .chain(std::env::split_paths(&path))
+        .map(|directory| directory.join(name))
+        .find(|program| program.is_file())
 }
 
 fn tollgate(directory: &Path, postgres: SocketAddr, workers: usize) -> Outcome<Server> {
     let address = free_address()?;
     fs::write(directory.join("control.secret"), SUPERUSER_PASSWORD)?;
     fs::write(directory.join("bench.secret"), PASSWORD)?;
+    // what is kept as MD5 is asked for as such
+    fs::write(
+        directory.join("idle.secret"),
+        password::md5(PASSWORD.as_bytes(), IDLE_USER),
+    )?;
     // every limit is on; up to as many clients as connections none is reached
     let text = format!(
         r#"
 [listen]
 address = "{address}"
+max_connections = {MAX_CLIENTS}
 max_connections_per_address = 0
 workers = {workers}
 
@@ -320,6 +421,10 @@ query_time = "5min"
 [user.{USER}]
 team = "bench"
 password = {{ file = "bench.secret" }}
+
+[user.{IDLE_USER}]
+team = "bench"
+password = {{ file = "idle.secret" }}
 "#
     );
     let config = directory.join("tollgate.toml");
@@ -331,13 +436,9 @@ password = {{ file = "bench.secret" }}
         directory.join("tollgate.log"),
         None,
     )?;
-    Ok(Server {
-        name: "Tollgate",
-        address,
-        process: Some(process),
-    })
+    Ok(Server::started("Tollgate", address, process))
 }
 
-fn free_address() -> Outcome<SocketAddr> {
+pub(crate) fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

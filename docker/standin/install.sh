@@ -2,6 +2,8 @@
 # Installs what the stand-in needs: PostgreSQL's server programs and psql. Optional parts by flag:
 #   --compiler   a C compiler and linker, for building
 #   --pgbouncer  PgBouncer, for the side-by-side bench
+#   --haproxy    HAProxy, for the same
+#   --pgpool     Pgpool-II, for the same
 #   --python     Python with venv, for client tests
 #   --node       Node.js with npm, for client tests
 # What is there already is left alone. No PostgreSQL server is started or configured by it.
@@ -28,6 +30,8 @@ has_postgresql() {
 }
 
 has_pgbouncer() { has pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
+has_haproxy() { has haproxy || [ -x /usr/sbin/haproxy ]; }
+has_pgpool() { has pgpool || [ -x /usr/sbin/pgpool ]; }
 has_venv() { has python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
 packages=
@@ -37,9 +41,11 @@ for flag in "$@"; do
     case $flag in
     --compiler) has cc || packages="$packages gcc libc6-dev" ;;
     --pgbouncer) has_pgbouncer || packages="$packages pgbouncer" ;;
+    --haproxy) has_haproxy || packages="$packages haproxy" ;;
+    --pgpool) has_pgpool || packages="$packages pgpool2" ;;
     --python) has_venv || packages="$packages python3 python3-venv" ;;
     --node) { has node && has npm; } || packages="$packages nodejs npm" ;;
-    *) fail "there is no flag $flag; the flags are --compiler, --pgbouncer, --python, --node" ;;
+    *) fail "there is no flag $flag; the flags are --compiler, --pgbouncer, --haproxy, --pgpool, --python, --node" ;;
     esac
 done
 [ -n "$packages" ] || exit 0

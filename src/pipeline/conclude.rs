@@ -28,8 +28,9 @@ use crate::wire::TransactionStatus;
 const MAX_SPARE: usize = 32;
 
 /// Errors of a statement that the server did not even begin: syntax, and statements and portals that do not exist, or do
-/// already.
-const NOT_BEGUN: [[u8; 5]; 4] = [*b"42601", *b"26000", *b"34000", *b"42P05"];
+/// already, and whatever comes after an error in a transaction.
+const NOT_BEGUN: [[u8; 5]; 5] = [*b"42601", *b"26000", *b"34000", *b"42P05", IN_FAILED_TRANSACTION];
+const IN_FAILED_TRANSACTION: [u8; 5] = *b"25P02";
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The backend has answered everything.
@@ -212,11 +213,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         in_transaction: bool,
     ) {
         // a statement that was refused before it began left nothing
-        let not_begun = observer.error.is_some_and(|code| NOT_BEGUN.contains(&code))
+        // code that was called may have done anything before one of its own statements was refused
+        let refused = observer.error.filter(|_| !observer.error_within);
+        let not_begun = refused.is_some_and(|code| NOT_BEGUN.contains(&code))
             && observer.rows == 0
             && observer.completions == 0;
+        let failed_before = not_begun && refused == Some(IN_FAILED_TRANSACTION);
         for (reason, session) in &aftermath.pins {
-            let refused = not_begun && (*reason == PinReason::Unparsed || goes_by_name(*reason));
+            let refused =
+                failed_before || not_begun && (*reason == PinReason::Unparsed || goes_by_name(*reason));
             // what is prepared was confirmed by itself
             let confirmed = matches!(session, Some(SessionUse::Prepare(_)));
             if !refused && !confirmed {

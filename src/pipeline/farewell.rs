@@ -22,7 +22,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         // a series that was not ended may have left something running
         if matches!(&self.binding, Binding::Held(lease) if !lease.replies().drained()) {
-            self.abandon(false).await;
+            self.abandon(false, false).await;
         }
         let Binding::Held(mut lease) = std::mem::replace(&mut self.binding, Binding::Free) else {
             return;
@@ -60,8 +60,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     /// The client is gone while its query runs: the query is cancelled, and the connection is saved where its answer
-    /// still comes. A backend that reads COPY data hears no cancel request, and one that got half a message no other.
-    pub(super) async fn abandon(&mut self, copying_in: bool) {
+    /// still comes. A backend that reads COPY data hears no cancel request; one that got a part of a message, `torn`, waits
+    /// for the rest of it, if it runs nothing.
+    pub(super) async fn abandon(&mut self, copying_in: bool, torn: bool) {
         let Binding::Held(lease) = &mut self.binding else {
             return;
         };
@@ -73,6 +74,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let target = lease.cancel_target().clone();
         let stop = async {
             let cancel = crate::backend::cancel(&target, patience);
+            if torn {
+                // it may not have been heard: then nothing runs that would have to stop
+                drop(cancel.await);
+                return false;
+            }
             let (cancelled, drained) = tokio::join!(cancel, lease.drain_replies());
             // a cancel request that may still be on its way would hit whoever has the connection next
             cancelled.is_ok() && drained.is_ok()

@@ -72,6 +72,13 @@ impl Pending {
         Ok(committed)
     }
 
+    /// Everything that is open has failed; `in_transaction`: going back to a savepoint may save some of it.
+    pub(super) fn fail_whole(&mut self, in_transaction: bool) {
+        if !in_transaction {
+            self.0.clear();
+        }
+    }
+
     /// Takes the steps of a request that failed, where it is not known which of them were done.
     ///
     /// # Errors
@@ -82,10 +89,9 @@ impl Pending {
         if (changes || !self.0.is_empty()) && steps.contains(&Step::End) {
             return Err(Lost);
         }
-        if !in_transaction {
-            // what was sent in one go was one transaction
-            self.0.clear();
-        } else if changes {
+        // what was sent in one go was one transaction
+        self.fail_whole(in_transaction);
+        if in_transaction && changes {
             // going back to a savepoint may save some of them: then it is not known which
             self.0.extend(steps.iter().filter_map(|step| match step {
                 Step::Change(change) => Some(change.clone()),

@@ -60,13 +60,13 @@ pub trait Commands {
     /// It cannot be done.
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>>;
 
-    /// Notes that an error is told.
-    fn fail(&mut self) {}
-
     /// The transaction status after what was done so far.
     fn status(&self) -> TransactionStatus {
         TransactionStatus::Idle
     }
+
+    /// An error was told: the transaction that is open, if there is one, has failed.
+    fn fail(&mut self) {}
 
     /// The statement that `parse` prepares.
     fn prepare(&mut self, parse: &wire::Parse<'_>) -> Arc<Prepared> {
@@ -158,9 +158,9 @@ pub fn answer_extended(
             }
             FrontendTag::Bind => {
                 let bind = wire::bind(body)?;
-                match statements.prepared(bind.statement) {
+                match statements.prepared(bind.statement).map(Arc::clone) {
                     None => Err(undefined(bind.statement)),
-                    Some(prepared) => {
+                    Some(prepared) => commands.columns(&prepared.text).map(|_| {
                         let portal = Portal {
                             analysis: Some(prepared.analysis.clone()),
                             local: Some(LocalPortal {
@@ -171,8 +171,7 @@ pub fn answer_extended(
                         };
                         statements.note_bound(bind.portal, portal);
                         simple(b'2', out);
-                        Ok(())
-                    }
+                    }),
                 }
             }
             FrontendTag::Describe => {

@@ -6,14 +6,10 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::error::ServeError;
 use super::facts::Facts;
-use super::serve::{Served, Story};
-use super::session::{Binding, Over, Session};
+use super::session::{Binding, Session};
 use crate::config::Pooling;
-use crate::session::Request;
 use crate::sql::Statement;
-use crate::wire::TransactionStatus;
 
 /// Whether a request may take a number; `stale`: it may write.
 pub(super) fn takes_numbers(facts: &Facts, stale: bool) -> bool {
@@ -38,20 +34,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let taken = self.numbers_taken && matches!(self.binding, Binding::Held(_));
         self.identity.team.pooling == Pooling::Transaction
             && asks_for_a_strangers(taken, facts.statements().map(|statement| &**statement))
-    }
-
-    /// Tells that it is refused.
-    pub(super) fn refuse_number(&mut self, request: &Request, story: &mut Story) -> Served {
-        let unsettled = matches!(&self.binding, Binding::Held(lease) if !lease.replies().settled());
-        self.refuse_with(request, &ServeError::NumberOfSequence, story);
-        if !unsettled {
-            return Ok(());
-        }
-        // the server knows of the series and waits for its end: it undoes it with its connection
-        let alone = self.status() == TransactionStatus::Idle;
-        self.lose_writes(None);
-        self.binding = Binding::Free;
-        if alone { Ok(()) } else { Err(Over::Told) }
     }
 }
 

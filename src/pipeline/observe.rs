@@ -150,6 +150,10 @@ pub(super) struct Observer {
     pub(super) bytes: u64,
     /// The first error's SQLSTATE.
     pub(super) error: Option<[u8; 5]>,
+    /// The first error arose within code that was called.
+    pub(super) error_within: bool,
+    /// The relay ended before the whole request was sent: the backend may have a part of a message.
+    pub(super) torn: bool,
     /// A fatal error was relayed: the client knows why the session ends.
     pub(super) fatal: bool,
     /// Descriptions of statements that the client was told.
@@ -288,7 +292,7 @@ impl Observer {
                     Some(Confirmation::Prepared(..) | Confirmation::Visited(..))
                 );
                 self.unnamed_lost |= unnamed && (confirms_it || !of_another);
-                return self.see_error(bytes, card);
+                return self.see_error(bytes, piece.whole, card);
             }
             b'S' => return self.see_parameter(bytes),
             b'Z' if piece.fate == Fate::Relay => return self.see_ready(bytes),
@@ -377,7 +381,7 @@ impl Observer {
         }
     }
 
-    fn see_error(&mut self, bytes: &[u8], card: &SessionCard) -> Seen {
+    fn see_error(&mut self, bytes: &[u8], whole: bool, card: &SessionCard) -> Seen {
         let fields = wire::ErrorFields::of(bytes);
         self.copy_in = CopyIn::None;
         self.confirmations.fail();
@@ -391,7 +395,11 @@ impl Observer {
             wire::error_response(&error, &mut frame);
             return Seen::Replace(frame.freeze());
         }
-        self.error.get_or_insert(code);
+        if self.error.is_none() {
+            self.error = Some(code);
+            // of a long message only the beginning was read
+            self.error_within = !whole || !fields.context.is_empty();
+        }
         match &self.time_exceeded {
             Some(exceeded) if code == *b"57014" && card.signals.timed_out() => {
                 let mut frame = BytesMut::new();

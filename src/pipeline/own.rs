@@ -3,7 +3,6 @@
 use super::error::ServeError;
 use super::local::{Answer, Commands};
 use super::session::Last;
-use super::transaction::Begun;
 use crate::error::ClientError;
 use crate::sql::{Backslash, SettingChange, analyze};
 use crate::wire::{Column, ColumnType, TransactionStatus, Value};
@@ -30,8 +29,6 @@ pub(super) struct OwnSettings<'a> {
     pub(super) last: Option<&'a Last>,
     /// The transaction's status; in one that has failed nothing but its end is answered.
     pub(super) status: TransactionStatus,
-    /// A transaction of which the backend does not know: an error makes it fail.
-    pub(super) begun: &'a mut Begun,
 }
 
 fn change(text: &[u8]) -> Option<SettingChange> {
@@ -43,14 +40,19 @@ fn change(text: &[u8]) -> Option<SettingChange> {
 
 impl Commands for OwnSettings<'_> {
     fn status(&self) -> TransactionStatus {
-        self.begun.status().unwrap_or(self.status)
+        self.status
     }
 
     fn fail(&mut self) {
-        self.begun.fail();
+        if self.status == TransactionStatus::InTransaction {
+            self.status = TransactionStatus::Failed;
+        }
     }
 
     fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>> {
+        if self.status == TransactionStatus::Failed {
+            return Err(Box::new(ServeError::FailedTransaction));
+        }
         match change(text) {
             Some(SettingChange::Show { name }) if *name == *LAST => Ok(Some(&LAST_COLUMNS)),
             Some(SettingChange::Show { name }) if *name == *CACHE => Ok(Some(&CACHE_COLUMNS)),

@@ -58,6 +58,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        let end = self.poll_both(cx);
+        if end.is_ready() {
+            self.observer.torn = self.to_send > 0 || self.to_come > 0;
+        }
+        end
+    }
+
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         self.card.signals.register(cx);
         if self.card.signals.killed() {
             self.part();

@@ -219,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             RelayEnd::ClientGone => {
                 drop(observer.fill.take());
-                Box::pin(self.abandon(observer.copying_in())).await;
+                Box::pin(self.abandon(observer.copying_in(), observer.torn)).await;
                 if aftermath.touches_session() {
                     // what it did there before it was stopped is not known
                     self.binding = Binding::Free;
@@ -239,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Err(Over::Told)
             }
             RelayEnd::Killed => {
-                Box::pin(self.abandon(observer.copying_in())).await;
+                Box::pin(self.abandon(observer.copying_in(), observer.torn)).await;
                 if aftermath.touches_session() {
                     // what it did there before it was stopped is not known
                     self.binding = Binding::Free;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
 use super::facts::{Facts, Form, Reader, Spare};
-use super::local::{Commands as _, answer_extended, answer_simple};
+use super::local::{answer_extended, answer_simple};
 use super::lookup::Way;
 use super::own::OwnSettings;
 use super::replay::{Rest, replay};
@@ -110,7 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Ok(());
         }
         if self.asks_for_a_strangers_number(&facts) {
-            return self.refuse_number(request, &mut story);
+            self.refuse_with(request, &ServeError::NumberOfSequence, &mut story);
+            return Ok(());
         }
         match self.look_up(request, &facts, &mut story).await {
             Ok(Way::Memory(entry, verdict)) => {
@@ -147,19 +148,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             caching: self.caching,
             last: self.last.as_ref(),
             status,
-            begun: &mut self.begun,
         };
         let (bytes, out) = self.client.boxes();
         let bytes = bytes.get(..request.len).unwrap_or_default();
         let goes_on = if facts.form == Form::Simple {
             answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut own, out);
-            wire::ready_for_query(own.status(), out);
+            wire::ready_for_query(own.status, out);
             Ok(true)
         } else {
             answer_extended(request, bytes, &mut self.statements, &mut own, out)
         };
         self.caching = own.caching;
+        let failed = own.status != status;
         self.client.consume(request.len);
+        if failed {
+            self.note_failed();
+        }
         match goes_on {
             Ok(true) => {}
             Ok(false) => self.skip_to_sync(),

@@ -90,6 +90,8 @@ pub struct Session<S> {
     pub(super) pins: Pins,
     /// A transaction of which the backend does not know.
     pub(super) begun: Begun,
+    /// What is open at the backend has failed at the gateway, and the backend has still to be told.
+    pub(super) fails_at_backend: bool,
     /// The transaction that is open has done nothing but read, and reads what is committed when each statement begins: it
     /// may be answered from memory.
     pub(super) clean: bool,
@@ -172,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             binding: Binding::Free,
             pins: Pins::default(),
             begun: Begun::default(),
+            fails_at_backend: false,
             clean: false,
             numbers_taken: false,
             pending: Pending::default(),
@@ -226,6 +229,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             if self.skipping {
                 self.skip(&request);
             } else if let Err(over) = self.serve(&request).await {
+                return over;
+            }
+            if self.fails_at_backend
+                && let Err(over) = self.carry_failure().await
+            {
                 return over;
             }
             self.collector.recycle(request);
@@ -394,7 +402,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Tells the client an error in place of the request's answer.
     pub(super) fn refuse(&mut self, request: &Request, error: &ServeError) {
         error_response(error, self.client.outbox());
-        self.begun.fail();
+        self.note_failed();
         self.end_refused(request);
     }
 
@@ -422,15 +430,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Ignores what the client sends until its next Sync.
     pub(super) fn skip_to_sync(&mut self) {
         self.skipping = true;
-    }
-
-    /// The transaction status that the client knows.
-    pub(super) fn status(&self) -> TransactionStatus {
-        match (&self.begun, &self.binding) {
-            (Begun::No, Binding::Held(lease)) => lease.status(),
-            // also while a connection is at hand that has not heard of the transaction yet
-            (begun, _) => begun.status().unwrap_or(TransactionStatus::Idle),
-        }
     }
 
     /// Sends what is in the outbox and then `bytes`.

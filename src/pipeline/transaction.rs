@@ -19,8 +19,9 @@ use super::observe::{Confirmation, Observer};
 use super::relay::RelayEnd;
 use super::serve::{Served, Story};
 use super::session::{Binding, Session};
+use super::settle::Aftermath;
 use crate::backend::{Asked, Asker, BackendError, Connection};
-use crate::config::BackendKind;
+use crate::config::{BackendKind, Pooling};
 use crate::error::ClientError;
 use crate::session::{Ending, LocalPortal, Prepared, Request};
 use crate::sql::{Analysis, Analyzer, Backslash, Statement, TransactionControl};
@@ -276,6 +277,72 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         Ok(())
     }
 
+    /// The transaction status that the client knows.
+    pub(super) fn status(&self) -> TransactionStatus {
+        match (&self.begun, &self.binding) {
+            (Begun::No, Binding::Held(lease)) => {
+                let status = lease.status();
+                if self.fails_at_backend && status == TransactionStatus::InTransaction {
+                    return TransactionStatus::Failed;
+                }
+                status
+            }
+            // also while a connection is at hand that has not heard of the transaction yet
+            (begun, _) => begun.status().unwrap_or(TransactionStatus::Idle),
+        }
+    }
+
+    /// An error of the gateway's own was told: what is open has failed, be it a transaction or a series without its Sync, as
+    /// after an error of the server.
+    pub(super) fn note_failed(&mut self) {
+        self.begun.fail();
+        self.fails_at_backend |= self.begun == Begun::No
+            && matches!(&self.binding, Binding::Held(lease)
+                if !lease.replies().settled() || lease.status() == TransactionStatus::InTransaction);
+    }
+
+    /// Has it fail at the backend, where [`Self::note_failed`] found something there: otherwise what was done before the
+    /// error would be committed.
+    pub(super) async fn carry_failure(&mut self) -> Served {
+        if !std::mem::take(&mut self.fails_at_backend) {
+            return Ok(());
+        }
+        let Binding::Held(lease) = &mut self.binding else {
+            return Ok(());
+        };
+        // the server forgets its unnamed statement with it
+        self.unnamed_here = false;
+        let open = lease.status() != TransactionStatus::Idle;
+        self.pending.fail_whole(open);
+        if !open {
+            self.statements.note_transaction_ended();
+        }
+        let failed = if lease.replies().drained() {
+            lease.fail().await
+        } else {
+            // answers that the client does not wait for any more are still to come
+            Err(BackendError::Closed)
+        };
+        let Err(error) = failed else {
+            self.end_writes(&Aftermath::default(), None);
+            self.release(Instant::now()).await;
+            return Ok(());
+        };
+        // it is undone with its connection
+        self.lose_writes(None);
+        self.pending.fail_whole(false);
+        self.statements.note_transaction_ended();
+        self.late.clear();
+        self.binding = Binding::Free;
+        if self.pins.any() || self.identity.team.pooling == Pooling::Session {
+            return self.protocol_error(&ServeError::Lost(error));
+        }
+        if open {
+            self.begun = Begun::Failed(b"BEGIN".as_slice().into());
+        }
+        Ok(())
+    }
+
     /// Begins at the backend the transaction that the client has begun, and lets it fail if it has failed for the client.
     /// An error of the BEGIN is relayed, and noted with the observer.
     ///
@@ -300,7 +367,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if observer.error.is_none() {
             self.statements.note_portals_carried();
             if failed && let Binding::Held(lease) = &mut self.binding {
-                let told = lease.fail_transaction().await;
+                let told = lease.fail().await;
                 told.map_err(RelayEnd::BackendGone)?;
             }
         }

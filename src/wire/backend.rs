@@ -95,6 +95,8 @@ pub struct ErrorFields<'a> {
     pub code: &'a [u8],
     /// `M`: the primary message.
     pub message: &'a [u8],
+    /// `W`: where it arose, within code that was called.
+    pub context: &'a [u8],
 }
 
 impl<'a> ErrorFields<'a> {
@@ -112,6 +114,7 @@ impl<'a> ErrorFields<'a> {
                 b'S' if fields.severity.is_empty() => fields.severity = value,
                 b'C' => fields.code = value,
                 b'M' => fields.message = value,
+                b'W' => fields.context = value,
                 _ => {}
             }
         }
@@ -251,10 +254,15 @@ mod tests {
             ErrorFields {
                 severity: b"ERROR",
                 code: b"57014",
-                message: b"cancelled"
+                message: b"cancelled",
+                context: b"",
             }
         );
         assert_eq!(ErrorFields::of(b"E\0\0\0\0SERR").severity, b"");
+        assert_eq!(
+            ErrorFields::of(b"E\0\0\0\0WSQL function\0\0").context,
+            b"SQL function"
+        );
         let mut out = BytesMut::from(&b"before"[..]);
         with_severity(frame, "FATAL", &mut out);
         assert_eq!(

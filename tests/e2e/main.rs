@@ -24,6 +24,7 @@ mod faults;
 mod flights;
 mod ha;
 mod invalidation;
+mod leftovers;
 mod login;
 mod numbers;
 mod operations;

@@ -90,12 +90,13 @@ impl Connection {
         self.run_own("ROLLBACK").await.map(drop)
     }
 
-    /// Lets the transaction that is open fail, as it has for a client that was told an error of the gateway's.
+    /// Makes fail what is open, be it a transaction or a series without its Sync, as an error of the server's own does: what
+    /// it did is undone, unless it goes back to a savepoint. Everything asked for must have been answered.
     ///
     /// # Errors
     ///
     /// The connection is lost.
-    pub async fn fail_transaction(&mut self) -> Result<(), BackendError> {
+    pub async fn fail(&mut self) -> Result<(), BackendError> {
         // a Parse leaves the unnamed portal as it is, and under a name the unnamed statement, too
         wire::parse_frame(NOBODYS, NO_STATEMENT, b"", &mut self.to_send);
         self.replies.sent(Asked::Parse(None), Asker::Gateway);

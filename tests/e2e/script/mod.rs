@@ -230,7 +230,12 @@ impl Script {
                     while !rest.is_empty() {
                         let length = pieces.next().unwrap_or(usize::MAX).clamp(1, rest.len());
                         let (piece, tail) = rest.split_at(length);
-                        player.wire.send(piece);
+                        let sent = player.wire.try_send(piece);
+                        if sent.is_err() && matches!(until, Until::End) {
+                            // who has heard a farewell need not wait for what is behind it
+                            break;
+                        }
+                        sent.expect("the server takes it");
                         player.idle = false;
                         rest = tail;
                     }

@@ -1,0 +1,578 @@
+//! What a client that vanishes, an error or a rollback leaves behind: nothing that the next one meets, and nothing less than
+//! what is still there.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::relay::narrow;
+use crate::stage::{Stage, direct};
+use crate::support::frames::Frames;
+use crate::support::gateway::{BEN, Setup};
+use crate::support::http;
+use crate::support::wait::becomes;
+use crate::support::wire::{Reply, Wire};
+
+/// How a client vanishes.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Closed,
+    Reset,
+    /// It says no more, before it closes.
+    HalfClosed,
+}
+
+impl End {
+    const ALL: [Self; 3] = [Self::Closed, Self::Reset, Self::HalfClosed];
+
+    fn of(self, wire: Wire) {
+        let socket = wire.into_socket();
+        match self {
+            Self::Closed => {}
+            Self::Reset => SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap(),
+            Self::HalfClosed => socket.shutdown(Shutdown::Write).unwrap(),
+        }
+    }
+}
+
+/// When it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// With the last byte of its message.
+    AtOnce,
+    /// In the middle of its message.
+    Half,
+    /// In the middle of a message that is too long to be held.
+    HalfOfLong,
+    /// While another statement of the same message waits.
+    Within,
+    /// While the message behind it waits.
+    Behind,
+}
+
+impl When {
+    const ALL: [Self; 5] = [
+        Self::AtOnce,
+        Self::Half,
+        Self::HalfOfLong,
+        Self::Within,
+        Self::Behind,
+    ];
+}
+
+/// In which protocol it asks.
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Simple,
+    Extended,
+}
+
+/// Everything that a session has beside rows, as one row; none of the names that are compared is the gateway's.
+const LEFT: &str = "SELECT current_setting('TimeZone'), current_user, session_user,
+    (SELECT count(*) FROM pg_listening_channels()),
+    (SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'tollgate%'),
+    (SELECT count(*) FROM pg_cursors),
+    (SELECT count(*) FROM pg_class WHERE relname = 'mine')";
+
+/// Locks that a session holds; one whose client is gone may take a moment to end.
+const LOCKS: &str = "SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// A blocked table, and a role that `growth` may take on.
+fn stage(setup: &Setup) -> (Stage, String) {
+    let stage = Stage::with("CREATE TABLE t (a int); CREATE TABLE locked (a int)", setup);
+    let role = format!("{}_other", stage.database);
+    stage.superuser().run(&format!(
+        "CREATE ROLE {role}; GRANT {role} TO growth; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+    ));
+    (stage, role)
+}
+
+fn clients(stage: &Stage) -> u64 {
+    let (_, metrics) = http::get(stage.gateway.http(), "/metrics");
+    metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("tollgate_clients{")?.rsplit_once(' '))
+        .map(|(_, value)| value.trim_end_matches(".0").parse::<u64>().unwrap())
+        .sum()
+}
+
+fn frames(sql: &str, protocol: Protocol) -> Frames {
+    match protocol {
+        Protocol::Simple => Frames::new().query(sql),
+        Protocol::Extended => Frames::new()
+            .parse("", sql, &[])
+            .bind("", "", &[], &[], &[])
+            .execute("", 0)
+            .sync(),
+    }
+}
+
+/// Asks for `sql` and vanishes.
+fn vanish(stage: &Stage, sql: &str, protocol: Protocol, when: When, end: End) {
+    let mut ana = stage.ana();
+    match when {
+        When::AtOnce => ana.send(&frames(sql, protocol)),
+        When::Half => {
+            let bytes = frames(sql, protocol);
+            ana.send(&bytes[..bytes.len() / 2]);
+        }
+        When::HalfOfLong => {
+            let bytes = frames(&format!("{sql} /* {} */", "x".repeat(3 << 20)), protocol);
+            ana.send(&bytes[..bytes.len() / 2]);
+        }
+        When::Within => {
+            let lock = stage.block("locked");
+            match protocol {
+                Protocol::Simple => ana.send(&Frames::new().query(&format!("{sql}; SELECT a FROM locked"))),
+                Protocol::Extended => {
+                    let series = |frames: Frames, sql: &str| {
+                        frames
+                            .parse("", sql, &[])
+                            .bind("", "", &[], &[], &[])
+                            .execute("", 0)
+                    };
+                    ana.send(&series(series(Frames::new(), sql), "SELECT a FROM locked").sync());
+                }
+            }
+            stage.await_blocked(1);
+            end.of(ana);
+            // its query is cancelled, although the lock is held
+            stage.await_blocked(0);
+            lock.release();
+            return;
+        }
+        When::Behind => {
+            let lock = stage.block("locked");
+            let mut bytes = frames(sql, protocol).to_vec();
+            bytes.extend_from_slice(&frames("SELECT a FROM locked", protocol));
+            ana.send(&bytes);
+            stage.await_blocked(1);
+            end.of(ana);
+            stage.await_blocked(0);
+            lock.release();
+            return;
+        }
+    }
+    end.of(ana);
+}
+
+fn what_vanishes(protocol: Protocol) {
+    let (stage, role) = stage(&narrow());
+    let mut next = stage.gateway.session(BEN);
+    let fresh = next.run(LEFT).rows();
+    for sql in [
+        "SET TimeZone = 'Asia/Tokyo'",
+        "SELECT set_config('TimeZone', 'Asia/Tokyo', false)",
+        &format!("SET ROLE {role}"),
+        "LISTEN x",
+        "SELECT pg_advisory_lock(1)",
+        "CREATE TEMP TABLE mine (a int)",
+        "SELECT 1 AS a INTO TEMP mine",
+        "PREPARE p AS SELECT 1",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT a FROM t",
+        "DO $$ BEGIN PERFORM set_config('TimeZone', 'Asia/Tokyo', false); PERFORM pg_advisory_lock(2); END $$",
+    ] {
+        for when in When::ALL {
+            for end in End::ALL {
+                let what = format!("{sql}, {protocol:?}, {when:?}, {end:?}");
+                vanish(&stage, sql, protocol, when, end);
+                // only when it is gone, so that the next does not come first
+                becomes(&1, || clients(&stage));
+                assert_eq!(next.run(LEFT).rows(), fresh, "{what}");
+                becomes(&(&*what, "0".to_owned()), || (&*what, next.value(LOCKS)));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_next_client_meets_nothing_of_one_that_vanished() {
+    what_vanishes(Protocol::Simple);
+}
+
+#[test]
+fn the_next_client_meets_nothing_of_one_that_vanished_in_the_extended_protocol() {
+    what_vanishes(Protocol::Extended);
+}
+
+#[test]
+fn a_session_whose_unlisten_was_rolled_back_still_hears() {
+    for undo in [
+        &["BEGIN", "UNLISTEN *", "ROLLBACK"][..],
+        &["BEGIN; UNLISTEN *; ROLLBACK"],
+        &["BEGIN; UNLISTEN x; ROLLBACK"],
+        &["BEGIN", "UNLISTEN *; ROLLBACK"],
+        &["BEGIN", "UNLISTEN x", "SELECT 1/0", "COMMIT"],
+        &["BEGIN", "SAVEPOINT s", "UNLISTEN *", "ROLLBACK TO s", "COMMIT"],
+        &["UNLISTEN *; SELECT 1/0"],
+    ] {
+        let stage = Stage::with("", &Setup::new().connections(2));
+        let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+        ana.run("LISTEN x");
+        for sql in undo {
+            let reply = ana.query(sql);
+            assert!(reply.error().is_none() || sql.contains("1/0"), "{reply:?}");
+        }
+        let listens = stage
+            .gateway
+            .console()
+            .query("SHOW CLIENTS")
+            .rows()
+            .iter()
+            .filter(|row| row.iter().flatten().any(|field| field == "listen"))
+            .count();
+        assert_eq!(listens, 1, "{undo:?}");
+        for word in ["one", "two"] {
+            ben.run(&format!("NOTIFY x, '{word}'"));
+            let message = ana.read().unwrap();
+            assert_eq!(message.tag, b'A', "{undo:?}: {message:?}");
+            assert!(
+                message.body.ends_with(format!("x\0{word}\0").as_bytes()),
+                "{message:?}"
+            );
+        }
+        assert_eq!(ana.value("SELECT count(*) FROM pg_listening_channels()"), "1");
+    }
+}
+
+/// One error and the end of the series, and nothing else.
+fn refused(reply: &Reply, sqlstate: &str, status: char, what: &str) {
+    assert_eq!(
+        (reply.tags().as_str(), reply.sqlstate().as_str(), reply.status()),
+        ("EZ", sqlstate, status),
+        "{what}: {reply:?}"
+    );
+}
+
+#[test]
+fn a_statement_that_cannot_be_prepared_again_leaves_settings_as_they_are() {
+    let use_it = || Frames::new().bind("", "s1", &[], &[], &[]).execute("", 0);
+    for (what, frames) in [
+        ("bound", use_it().sync()),
+        ("described", Frames::new().describe_statement("s1").sync()),
+        (
+            "bound twice",
+            use_it().bind("", "s1", &[], &[], &[]).execute("", 0).sync(),
+        ),
+        (
+            "with another behind it",
+            use_it().parse("", "SELECT 1", &[]).sync(),
+        ),
+    ] {
+        let stage = Stage::with("CREATE TABLE t (a timestamptz)", &narrow());
+        let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+        let default = ben.value("SHOW TimeZone");
+        ana.run("SET TimeZone = 'Asia/Tokyo'");
+        let parsed = ana.ask(
+            &Frames::new()
+                .parse("s1", "SELECT a FROM t", &[])
+                .describe_statement("s1")
+                .sync(),
+        );
+        assert_eq!(parsed.tags(), "1tTZ", "{what}");
+        ana.run("SET TimeZone = 'UTC'");
+        ben.run("DROP TABLE t");
+        for _ in 0..2 {
+            refused(&ana.ask(&frames), "42P01", 'I', what);
+            // right afterwards, and nothing is left to be read
+            assert_eq!(ana.value("SHOW TimeZone"), "UTC", "{what}");
+            assert_eq!(ben.value("SHOW TimeZone"), default, "{what}");
+        }
+        refused(&ana.ask(&frames), "42P01", 'I', what);
+        assert_eq!(ben.value("SHOW TimeZone"), default, "{what}");
+        // as soon as it can be prepared again, it is as its client prepared it
+        ben.run("CREATE TABLE t (a timestamptz); INSERT INTO t VALUES ('2020-01-01 00:00:00+00')");
+        let answer = ana.ask(&use_it().sync());
+        assert_eq!(answer.value(), "2020-01-01 00:00:00+00", "{what}");
+        assert_eq!(ana.value("SHOW TimeZone"), "UTC", "{what}");
+        assert_eq!(ben.value("SHOW TimeZone"), default, "{what}");
+    }
+}
+
+#[test]
+fn a_failed_transaction_gets_no_answer_from_memory() {
+    const COUNT: &str = "SELECT count(*) FROM t";
+    let stage = Stage::with("CREATE TABLE t (a int); INSERT INTO t VALUES (1)", &narrow());
+    let mut ana = stage.ana();
+    let bound = Frames::new()
+        .bind("", "counted", &[], &[], &[])
+        .execute("", 0)
+        .sync();
+    ana.ask(&Frames::new().parse("counted", COUNT, &[]).sync());
+    for _ in 0..2 {
+        assert_eq!(ana.value(COUNT), "1");
+        assert_eq!(ana.extended(COUNT, &[], &[]).value(), "1");
+        assert_eq!(ana.ask(&bound).value(), "1");
+    }
+    assert_eq!(ana.verdict(), "hit");
+    for (fail, sqlstate) in [
+        (&["BEGIN", "SELECT 1/0"][..], "22012"),
+        (&["BEGIN; SELECT 1/0"], "22012"),
+        (&["BEGIN; SELECT 1/0;"], "22012"),
+        // a hit before the error, so that the server hears of the BEGIN late, or of nothing
+        (&["BEGIN", COUNT, "SELECT 1/0"], "22012"),
+        (&["BEGIN", "SELECT lastval()"], "0A000"),
+        (&["BEGIN", COUNT, "SELECT lastval()"], "0A000"),
+        (&["BEGIN", "SELECT 1", "SELECT lastval()"], "0A000"),
+        (&["BEGIN", "SAVEPOINT s", "SELECT 1/0"], "22012"),
+    ] {
+        let mut failed = Vec::new();
+        for sql in fail {
+            failed.push(ana.query(sql).sqlstate());
+        }
+        assert_eq!(failed.last().map(String::as_str), Some(sqlstate), "{fail:?}");
+        for _ in 0..2 {
+            refused(&ana.query(COUNT), "25P02", 'E', "simple");
+            refused(&ana.extended(COUNT, &[], &[]), "25P02", 'E', "extended");
+            refused(&ana.ask(&bound), "25P02", 'E', "prepared");
+        }
+        assert_eq!(ana.run("ROLLBACK").status(), 'I', "{fail:?}");
+        assert_eq!(ana.value(COUNT), "1");
+    }
+}
+
+/// Calls `pi()`, which has no arguments, and wants text.
+fn function_call(frames: Frames) -> Frames {
+    const PI: u32 = 1610;
+    frames.frame(b'F', &[&PI.to_be_bytes(), &[0; 6]])
+}
+
+#[test]
+fn a_function_call_in_a_transaction_that_the_gateway_made_fail_is_answered() {
+    let stage = Stage::with("", &narrow());
+    let mut direct = direct(&stage.database);
+    for begin in [&["BEGIN"][..], &["BEGIN", "SELECT 1"]] {
+        for _ in 0..2 {
+            let mut ana = stage.ana();
+            for sql in begin {
+                ana.run(sql);
+                direct.run(sql);
+            }
+            refused(&ana.query("SELECT lastval()"), "0A000", 'E', "lastval");
+            // the same message as the server's, after an error of its own
+            direct.query("SELECT 1/0");
+            for _ in 0..2 {
+                let (here, there) = (
+                    ana.ask(&function_call(Frames::new())),
+                    direct.ask(&function_call(Frames::new())),
+                );
+                refused(&here, "25P02", 'E', "a function call");
+                assert_eq!(
+                    here.error().unwrap().field('M'),
+                    there.error().unwrap().field('M')
+                );
+            }
+            // in one packet with what comes behind it, also with the end of the transaction
+            ana.send(&function_call(function_call(Frames::new()).query("SELECT 1")).query("ROLLBACK"));
+            for _ in 0..3 {
+                refused(&ana.ready(), "25P02", 'E', "in one packet");
+            }
+            assert_eq!(ana.ready().status(), 'I');
+            direct.run("ROLLBACK");
+            // the connection is free
+            assert_eq!(stage.gateway.session(BEN).value("SELECT 1"), "1");
+            assert_eq!(ana.ask(&function_call(Frames::new())).tags(), "VZ");
+        }
+    }
+}
+
+#[test]
+fn an_error_of_the_gateway_undoes_the_transaction_as_one_of_the_server_does() {
+    let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
+    let mut ana = stage.ana();
+    let count = |wire: &mut Wire| wire.value("SELECT count(*) FROM t");
+    let extended = |sql: &str| frames(sql, Protocol::Extended);
+    for (refused_with, request) in [
+        (
+            "0A000",
+            Frames::new()
+                .parse("", "SHOW tollgate.last", &[])
+                .parse("", "SELECT 1", &[])
+                .sync(),
+        ),
+        ("22023", Frames::new().query("SET tollgate.cache = 'perhaps'")),
+        ("22023", extended("SET tollgate.cache = 'perhaps'")),
+        ("42704", extended("SHOW tollgate.nothing")),
+        ("26000", Frames::new().bind("", "nowhere", &[], &[], &[]).sync()),
+        ("34000", Frames::new().execute("nowhere", 0).sync()),
+    ] {
+        for first in ["SELECT 1", "SELECT a FROM t", "INSERT INTO t VALUES (1)", ""] {
+            let what = format!("{first}, {request:?}");
+            ana.run("BEGIN");
+            if !first.is_empty() {
+                ana.run(first);
+            }
+            let reply = ana.ask(&request);
+            assert_eq!(
+                (reply.sqlstate().as_str(), reply.status()),
+                (refused_with, 'E'),
+                "{what}: {reply:?}"
+            );
+            refused(&ana.query("INSERT INTO t VALUES (2)"), "25P02", 'E', &what);
+            refused(&ana.query("SHOW tollgate.last"), "25P02", 'E', &what);
+            refused(&ana.ask(&extended("SHOW tollgate.cache")), "25P02", 'E', &what);
+            assert_eq!(ana.run("COMMIT").completions(), ["ROLLBACK"], "{what}");
+            assert_eq!(count(&mut ana), "0", "{what}");
+        }
+    }
+    // a savepoint helps
+    ana.run("BEGIN");
+    ana.run("INSERT INTO t VALUES (1)");
+    ana.run("SAVEPOINT s");
+    ana.run("INSERT INTO t VALUES (2)");
+    refused(
+        &ana.query("SET tollgate.cache = 'perhaps'"),
+        "22023",
+        'E',
+        "within a savepoint",
+    );
+    assert_eq!(ana.run("ROLLBACK TO s").status(), 'T');
+    assert_eq!(ana.run("COMMIT").completions(), ["COMMIT"]);
+    assert_eq!(count(&mut ana), "1");
+    assert_eq!(stage.gateway.session(BEN).value("SELECT a FROM t"), "1");
+}
+
+#[test]
+fn what_was_done_before_an_error_within_is_not_left_behind() {
+    let stage = Stage::with(
+        "CREATE FUNCTION locks() RETURNS int LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_advisory_lock(3); EXECUTE 'SELEC'; RETURN 1; END $$;
+         CREATE FUNCTION long() RETURNS int LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_advisory_lock(4);
+         RAISE EXCEPTION '%', repeat('x', 3000000) USING ERRCODE = '26000'; END $$",
+        &narrow(),
+    );
+    let oid: u32 = stage
+        .direct()
+        .value("SELECT 'locks'::regproc::oid")
+        .parse()
+        .unwrap();
+    let long = format!("/* {} */", "x".repeat(2 << 20));
+    for (sqlstate, frames) in [
+        ("42601", Frames::new().frame(b'F', &[&oid.to_be_bytes(), &[0; 6]])),
+        // texts that are not read
+        ("42601", Frames::new().query(&format!("SELECT locks() {long}"))),
+        ("26000", Frames::new().query(&format!("SELECT long() {long}"))),
+    ] {
+        let mut ana = stage.ana();
+        let reply = ana.ask(&frames);
+        assert_eq!(reply.sqlstate(), sqlstate, "{reply:?}");
+        assert_eq!(
+            ana.value(LOCKS),
+            "1",
+            "it holds the lock, as it would on a connection of its own"
+        );
+        drop(ana);
+        let mut next = stage.gateway.session(BEN);
+        becomes(&"0".to_owned(), || next.value(LOCKS));
+    }
+}
+
+#[test]
+fn errors_do_not_let_a_connections_statements_grow_beyond_their_limit() {
+    const LIMIT: usize = 3;
+    let setup = narrow().backend(&format!("max_prepared_statements = {LIMIT}"));
+    let stage = Stage::with("CREATE TABLE t (a int)", &setup);
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    let fails = |frames: Frames, round: usize| match round % 3 {
+        0 => frames
+            .parse("", "SELECT 1/0", &[])
+            .bind("", "", &[], &[], &[])
+            .execute("", 0),
+        1 => frames.parse("", "SELEC", &[]),
+        _ => frames.bind("", "nowhere", &[], &[], &[]),
+    };
+    let mut most = 0;
+    for round in 0..60 {
+        let name = format!("s{round}");
+        let sql = format!("SELECT {round}");
+        let bound = |frames: Frames| frames.bind("", &name, &[], &[], &[]).execute("", 0);
+        // behind the error, so that what gives way is not closed; then whole; then before the error
+        let behind = fails(Frames::new(), round).parse(&name, &sql, &[]);
+        assert_eq!(ana.ask(&bound(behind).sync()).status(), 'I');
+        if round % 4 == 0 {
+            let reply = ana.ask(&bound(Frames::new().parse(&name, &sql, &[])).sync());
+            assert_eq!(reply.value(), round.to_string());
+        } else if round % 4 == 1 {
+            let before = bound(Frames::new().parse(&name, &sql, &[]));
+            ana.ask(&fails(before, round).sync());
+        }
+        if round % 7 == 0 {
+            // all of them are prepared again
+            ben.run("ALTER TABLE t ADD COLUMN b int; ALTER TABLE t DROP COLUMN b");
+        }
+        let there: usize = ben
+            .value("SELECT count(*) FROM pg_prepared_statements")
+            .parse()
+            .unwrap();
+        assert!(there <= LIMIT, "{there} statements after round {round}");
+        most = most.max(there);
+    }
+    assert!(most >= LIMIT - 1, "it shared statements at all");
+    // what was prepared first works as ever
+    for round in [0, 4, 8, 56] {
+        let name = format!("s{round}");
+        let reply = ana.ask(&Frames::new().bind("", &name, &[], &[], &[]).execute("", 0).sync());
+        assert_eq!(reply.value(), round.to_string());
+    }
+}
+
+#[test]
+fn an_error_of_the_gateway_undoes_its_series() {
+    let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    let batch = |sql: &str| {
+        Frames::new()
+            .parse("", sql, &[])
+            .bind("", "", &[], &[], &[])
+            .execute("", 0)
+    };
+    let write = || batch("INSERT INTO t VALUES (1)");
+    let default = ben.value("SHOW TimeZone");
+    for sql in ["SET tollgate.cache = 'perhaps'", "SHOW tollgate.last"] {
+        for (begin, end) in [(false, 'I'), (true, 'E')] {
+            // its Sync comes with the error, behind it, and after another part
+            for parts in 0..3 {
+                let what = format!("{sql}, {begin}, {parts}");
+                if begin {
+                    ana.run("BEGIN");
+                }
+                for first in [write(), batch("SET TimeZone = 'Asia/Tokyo'")] {
+                    ana.send(&first.flush());
+                    assert_eq!(ana.until(b'C').tags(), "12C", "{what}");
+                }
+                let series = batch(sql);
+                let reply = match parts {
+                    0 => ana.ask(&series.sync()),
+                    1 => {
+                        ana.send(&series.flush());
+                        let mut reply = ana.until(b'E');
+                        reply.0.extend(ana.ask(&Frames::new().sync()).0);
+                        reply
+                    }
+                    _ => {
+                        ana.send(&series.flush());
+                        let mut reply = ana.until(b'E');
+                        reply.0.extend(ana.ask(&write().flush().sync()).0);
+                        reply
+                    }
+                };
+                assert_eq!(
+                    (reply.tags().as_str(), reply.status()),
+                    ("EZ", end),
+                    "{what}: {reply:?}"
+                );
+                if begin {
+                    refused(&ana.query("SELECT a FROM t"), "25P02", 'E', &what);
+                    assert_eq!(ana.run("COMMIT").completions(), ["ROLLBACK"], "{what}");
+                }
+                for wire in [&mut ben, &mut ana] {
+                    assert_eq!(wire.value("SELECT count(*) FROM t"), "0", "{what}");
+                    assert_eq!(wire.value("SHOW TimeZone"), default, "{what}");
+                }
+            }
+        }
+    }
+}
