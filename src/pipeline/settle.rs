@@ -6,15 +6,16 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::facts::Facts;
+use super::facts::{Facts, Form};
 use super::gateway::Gateway;
 use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
 use super::session::{Binding, Session};
 use crate::policy::{Invalidation, invalidation};
-use crate::session::is_custom;
+use crate::session::{Request, is_custom};
 use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
+use crate::wire::{FrontendTag, TransactionStatus};
 
 /// What a request will leave behind.
 #[derive(Debug, Default)]
@@ -392,6 +393,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         if !in_transaction {
             self.statements.note_transaction_ended();
+        }
+    }
+
+    /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.
+    pub(super) fn note_unnamed(&mut self, request: &Request, mut facts: Facts) {
+        if facts.form == Form::Simple {
+            self.statements.note_closed(b"");
+        }
+        let mut observer = Observer::new(true);
+        observer.confirmations.expect(&mut facts.confirmations);
+        observer.confirmations.confirm_all();
+        let in_transaction = self.status() != TransactionStatus::Idle;
+        self.take_over(&mut observer, in_transaction);
+        if self.late.is_empty() {
+            self.late = observer.confirmations.into_rest();
+        }
+        self.spare_namings(facts.namings);
+        if request.frames.iter().any(|frame| frame.tag == FrontendTag::Parse) || facts.form == Form::Simple {
+            self.unnamed_here = false;
         }
     }
 
