@@ -372,19 +372,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 }
                 // from here on it is there as if SQL had prepared it
                 Confirmation::Visited(name, true) | Confirmation::PreparedBySql(name) => {
+                    self.not_left_behind(&name);
                     let session = SessionUse::Prepare(name);
                     self.pin_for(PinReason::PreparedStatement, Some(&session));
                 }
-                Confirmation::Visited(name, false) => {
-                    if let Binding::Held(lease) = &mut self.binding {
-                        lease.leave_behind(name.as_bytes());
-                    }
-                }
                 Confirmation::Deallocated(name) => {
-                    self.note_deallocated(name.as_ref());
+                    match &name {
+                        None => self.statements.note_all_closed(),
+                        Some(name) => {
+                            self.statements.note_closed(name.as_bytes());
+                            self.not_left_behind(name);
+                        }
+                    }
                     self.pins.remove(&SessionUse::Deallocate(name));
                 }
-                Confirmation::Bound(..) | Confirmation::Described(_) | Confirmation::Nothing => {}
+                Confirmation::Visited(_, false)
+                | Confirmation::Bound(..)
+                | Confirmation::Described(_)
+                | Confirmation::Nothing => {}
             }
         }
         self.note_unpinned(pinned);
@@ -415,15 +420,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    fn note_deallocated(&mut self, name: Option<&Arc<str>>) {
-        match name {
-            None => self.statements.note_all_closed(),
-            Some(name) => {
-                self.statements.note_closed(name.as_bytes());
-                if let Binding::Held(lease) = &mut self.binding {
-                    lease.not_left_behind(name.as_bytes());
-                }
-            }
+    fn not_left_behind(&mut self, name: &str) {
+        if let Binding::Held(lease) = &mut self.binding {
+            lease.not_left_behind(name.as_bytes());
         }
     }
 }
