@@ -241,7 +241,12 @@ pub fn answer_extended(
             }
             FrontendTag::Query => {
                 let text = wire::query_text(body)?;
-                answer_simple(text, commands, out);
+                // it takes the place of the unnamed statement, and of the unnamed portal where it runs
+                statements.note_closed(b"");
+                if answer_simple(text, commands, out) {
+                    statements.note_portal_closed(b"");
+                }
+                end_portals(statements, commands.status());
                 ready_for_query(commands.status(), out);
                 Ok(())
             }

@@ -188,6 +188,8 @@ pub(super) struct Observer {
     ends_ahead: u32,
     /// The backend has asked for COPY data.
     copy_in_begun: bool,
+    /// It did so for a portal, not for a simple query, which may stand at the end of a series, too.
+    copy_in_series: bool,
     /// A CopyDone or CopyFail was sent, or goes with what is sent next; clients need not wait until the backend asks.
     copy_end_sent: bool,
     /// The answer is not whole: a portal was suspended, rows were copied, several statements ran.
@@ -208,6 +210,11 @@ impl Observer {
         self.extended
     }
 
+    /// Whether the backend reads COPY data for a portal: it then ignores a Sync, which counts after the end of the data.
+    pub(super) fn copying_in_series(&self) -> bool {
+        self.copy_in_series && self.copying_in()
+    }
+
     /// Whether the backend reads COPY data.
     pub(super) fn copying_in(&self) -> bool {
         self.copy_in == CopyIn::Reading
@@ -216,7 +223,7 @@ impl Observer {
     /// Whether the client has ended its COPY in the extended protocol, and the backend says nothing to it before it is made
     /// to: by a Sync, or whatever comes.
     pub(super) fn copy_in_unanswered(&self) -> bool {
-        self.extended && self.copy_in == CopyIn::Ended
+        self.copy_in_series && self.copy_in == CopyIn::Ended
     }
 
     /// Whether the backend has asked for COPY data and never heard that they end: that COPY cannot have succeeded.
@@ -312,6 +319,7 @@ impl Observer {
                     CopyIn::Reading
                 };
                 self.copy_in_begun = true;
+                self.copy_in_series = piece.answers == Some(Asked::Execute);
             }
             _ => {}
         }

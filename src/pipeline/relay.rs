@@ -248,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
                     self.observer.copy_in_ends();
                 }
                 FrontendTag::Sync if self.observer.copying_in() && rest.len() >= header.len => {
-                    if self.observer.extended() {
+                    if self.observer.copying_in_series() {
                         self.backend.note_sent(Asked::Sync, Asker::Client);
                     }
                 }

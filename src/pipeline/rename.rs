@@ -199,6 +199,8 @@ impl Renaming<'_> {
         let (text, types) = prepared.map_or((&[][..], &[][..]), |prepared| (&prepared.text, &prepared.types));
         wire::parse_frame(&known.name, text, types, out);
         self.backend.note_sent(Asked::Parse(None), Asker::Gateway);
+        // until it is known what became of it
+        self.backend.leave_behind(&known.name);
         if self.apart {
             wire::sync_frame(out);
             self.backend.note_sent(Asked::Sync, Asker::Gateway);

@@ -26,7 +26,7 @@ use crate::quota::Permit;
 use crate::session::{Ending, Request, StatementKey};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{BackendLost, QuotaRefused, RequestEnd};
-use crate::wire::{self, FrontendTag, TransactionStatus};
+use crate::wire::{self, TransactionStatus};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Lets the backend answer.
@@ -350,25 +350,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         self.finish(story, failed(&error));
         Over::Told
-    }
-
-    /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.
-    pub(super) fn note_unnamed(&mut self, request: &Request, mut facts: Facts) {
-        if facts.form == Form::Simple {
-            self.statements.note_closed(b"");
-        }
-        let mut observer = Observer::new(true);
-        observer.confirmations.expect(&mut facts.confirmations);
-        observer.confirmations.confirm_all();
-        let in_transaction = self.status() != TransactionStatus::Idle;
-        self.take_over(&mut observer, in_transaction);
-        if self.late.is_empty() {
-            self.late = observer.confirmations.into_rest();
-        }
-        self.spare_namings(facts.namings);
-        if request.frames.iter().any(|frame| frame.tag == FrontendTag::Parse) || facts.form == Form::Simple {
-            self.unnamed_here = false;
-        }
     }
 }
 

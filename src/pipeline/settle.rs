@@ -6,15 +6,16 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::facts::Facts;
+use super::facts::{Facts, Form};
 use super::gateway::Gateway;
 use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
 use super::session::{Binding, Session};
 use crate::policy::{Invalidation, invalidation};
-use crate::session::is_custom;
+use crate::session::{Request, is_custom};
 use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
+use crate::wire::{FrontendTag, TransactionStatus};
 
 /// What a request will leave behind.
 #[derive(Debug, Default)]
@@ -371,19 +372,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 }
                 // from here on it is there as if SQL had prepared it
                 Confirmation::Visited(name, true) | Confirmation::PreparedBySql(name) => {
+                    self.not_left_behind(&name);
                     let session = SessionUse::Prepare(name);
                     self.pin_for(PinReason::PreparedStatement, Some(&session));
                 }
-                Confirmation::Visited(name, false) => {
-                    if let Binding::Held(lease) = &mut self.binding {
-                        lease.leave_behind(name.as_bytes());
-                    }
-                }
                 Confirmation::Deallocated(name) => {
-                    self.note_deallocated(name.as_ref());
+                    match &name {
+                        None => self.statements.note_all_closed(),
+                        Some(name) => {
+                            self.statements.note_closed(name.as_bytes());
+                            self.not_left_behind(name);
+                        }
+                    }
                     self.pins.remove(&SessionUse::Deallocate(name));
                 }
-                Confirmation::Bound(..) | Confirmation::Described(_) | Confirmation::Nothing => {}
+                Confirmation::Visited(_, false)
+                | Confirmation::Bound(..)
+                | Confirmation::Described(_)
+                | Confirmation::Nothing => {}
             }
         }
         self.note_unpinned(pinned);
@@ -395,15 +401,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    fn note_deallocated(&mut self, name: Option<&Arc<str>>) {
-        match name {
-            None => self.statements.note_all_closed(),
-            Some(name) => {
-                self.statements.note_closed(name.as_bytes());
-                if let Binding::Held(lease) = &mut self.binding {
-                    lease.not_left_behind(name.as_bytes());
-                }
-            }
+    /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.
+    pub(super) fn note_unnamed(&mut self, request: &Request, mut facts: Facts) {
+        if facts.form == Form::Simple {
+            self.statements.note_closed(b"");
+        }
+        let mut observer = Observer::new(true);
+        observer.confirmations.expect(&mut facts.confirmations);
+        observer.confirmations.confirm_all();
+        let in_transaction = self.status() != TransactionStatus::Idle;
+        self.take_over(&mut observer, in_transaction);
+        if self.late.is_empty() {
+            self.late = observer.confirmations.into_rest();
+        }
+        self.spare_namings(facts.namings);
+        if request.frames.iter().any(|frame| frame.tag == FrontendTag::Parse) || facts.form == Form::Simple {
+            self.unnamed_here = false;
+        }
+    }
+
+    fn not_left_behind(&mut self, name: &str) {
+        if let Binding::Held(lease) = &mut self.binding {
+            lease.not_left_behind(name.as_bytes());
         }
     }
 }

@@ -180,7 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if facts.foreign > 0 || facts.unknown || facts.parameterized {
             return false;
         }
-        if facts.local_portal {
+        // what is bound in a transaction goes along with its BEGIN
+        if facts.local_portal && self.begun == Begun::No {
             return true;
         }
         let kind = self.identity.team.backend.kind;
@@ -244,7 +245,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let goes_on = match (facts.form, request.ending) {
             _ if unanswerable => Ok(false),
             (Form::Simple, _) => {
-                answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut control, out);
+                if answer_simple(wire::query_text(bytes).unwrap_or_default(), &mut control, out) {
+                    self.statements.note_portal_closed(b"");
+                }
                 let status = control.status();
                 wire::ready_for_query(status, out);
                 self.statements.note_closed(b"");

@@ -12,7 +12,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::description::Description;
 use super::settings::Settings;
-use crate::sql::Analysis;
+use crate::sql::{Analysis, StatementKind};
 
 /// Names and texts noted at most; a session that prepares more is refused.
 const MAX_NOTED: usize = 10_000;
@@ -107,6 +107,19 @@ pub struct Portal {
     pub analysis: Option<Analysis>,
     /// What the gateway runs by itself when it is executed; `None` for a portal of the backend's.
     pub local: Option<LocalPortal>,
+}
+
+impl Portal {
+    /// Whether it begins or ends a transaction, or does nothing: what else the gateway runs by itself, the backend must not.
+    fn controls(&self) -> bool {
+        self.analysis
+            .as_ref()
+            .is_some_and(|analysis| match analysis.statements() {
+                [] => true,
+                [located] => located.statement.kind == StatementKind::Transaction,
+                _ => false,
+            })
+    }
 }
 
 /// A portal of which the backend knows nothing.
@@ -229,16 +242,17 @@ impl Statements {
         }
     }
 
-    /// The portals of which the backend knows nothing, and their names.
+    /// The portals of which the backend knows nothing, but may know, and their names.
     pub fn local_portals(&self) -> impl Iterator<Item = (&[u8], &LocalPortal)> {
         self.portals
             .iter()
+            .filter(|(_, portal)| portal.controls())
             .filter_map(|(name, portal)| Some((&**name, portal.local.as_ref()?)))
     }
 
-    /// Notes that the backend has all portals.
+    /// Notes that the backend has the portals that [`Self::local_portals`] gave.
     pub fn note_portals_carried(&mut self) {
-        for portal in self.portals.values_mut() {
+        for portal in self.portals.values_mut().filter(|portal| portal.controls()) {
             portal.local = None;
         }
     }
