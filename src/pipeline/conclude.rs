@@ -244,7 +244,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         // of several statements a later one may leave again what an earlier one took away
         if aftermath.pins.is_empty() {
             for session in &aftermath.unpins {
-                self.pins.remove(session);
+                // what is prepared was confirmed by itself, in order with what was prepared since
+                if !matches!(session, SessionUse::Deallocate(_)) {
+                    self.pins.remove(session);
+                }
             }
         }
         self.note_unpinned(before);

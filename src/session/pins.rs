@@ -117,7 +117,14 @@ impl Pins {
             SessionUse::Unlisten(channel) => self.channels.remove(channel.as_ref()),
             SessionUse::ResetRole => self.role = false,
             SessionUse::ResetAuthorization => (self.role, self.authorization) = (false, false),
-            SessionUse::DiscardAll => *self = Self::default(),
+            SessionUse::DiscardAll => {
+                // statements are told by themselves: some may have been prepared since
+                let prepared = std::mem::take(&mut self.prepared);
+                *self = Self {
+                    prepared,
+                    ..Self::default()
+                };
+            }
             SessionUse::DiscardTemporary => drop(self.lasting.remove(&PinReason::TemporaryTable)),
             SessionUse::UnlockAll => drop(self.lasting.remove(&PinReason::AdvisoryLock)),
             SessionUse::Prepare(_)
