@@ -73,7 +73,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 set = true;
             }
         }
-        wire::flush_frame(&mut out);
+        if settled {
+            // a series of its own: what the client begins with must be able to begin a transaction
+            wire::sync_frame(&mut out);
+            lease.note_sent(Asked::Sync, Asker::Gateway);
+        } else {
+            wire::flush_frame(&mut out);
+        }
         *lease.outgoing() = out;
         observer.asking = true;
         let asked = self.hear(observer).await;
