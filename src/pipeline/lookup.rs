@@ -276,8 +276,8 @@ pub(super) fn bound_by<'b>(
             [all] => *all,
             each => *each.get(index)?,
         };
-        // a text that the backend may read as a date of the moment, such as 'today'
-        if value.is_some_and(|value| format == 0 && names_a_moment(value)) {
+        // a text that the backend may read as a date of the moment, such as 'today'; texts are the same in both formats
+        if value.is_some_and(names_a_moment) {
             return None;
         }
         let type_oid = types

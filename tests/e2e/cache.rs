@@ -124,6 +124,22 @@ fn each_way_past_the_cache_has_its_reason() {
 }
 
 #[test]
+fn a_parameter_that_speaks_of_the_moment_is_seen_in_both_formats() {
+    let stage = Stage::with(SCHEMA, &Setup::new());
+    let mut ana = stage.ana();
+    let sql = "SELECT count(*) FROM events WHERE at < $1::text::timestamptz";
+    for (format, value, expected) in [(0, "now", "moment"), (1, "now", "moment"), (1, "2020-01-01", "")] {
+        let ask = Frames::new()
+            .parse("", sql, &[])
+            .bind("", "", &[format], &[Some(value.as_bytes())], &[])
+            .execute("", 0)
+            .sync();
+        assert_eq!(ana.ask(&ask).tags(), "12DCZ");
+        assert_eq!(ana.last().1, expected, "{value} in format {format}");
+    }
+}
+
+#[test]
 fn what_must_not_be_kept_is_run_each_time() {
     let stage = Stage::with(SCHEMA, &Setup::new());
     let mut ana = stage.ana();
