@@ -84,8 +84,10 @@ impl Remains {
                 role: true,
                 ..nothing
             },
+            // the role is a setting, too, that RESET ALL leaves
             "setting" => Self {
                 settings: true,
+                role: true,
                 ..nothing
             },
             // nothing at the server; its connection is closed all the same
@@ -208,7 +210,17 @@ mod tests {
                 ]),
                 run(&["SET SESSION AUTHORIZATION DEFAULT", "RESET ALL"]),
             ),
-            ("setting", run(&["RESET ALL"]), run(&["RESET ALL"])),
+            (
+                "setting",
+                run(&[
+                    "SET SESSION AUTHORIZATION DEFAULT",
+                    "RESET ROLE",
+                    "RESET ALL",
+                    "DISCARD PLANS",
+                    "DISCARD SEQUENCES",
+                ]),
+                run(&["SET SESSION AUTHORIZATION DEFAULT", "RESET ALL"]),
+            ),
             ("procedure", run(&["DISCARD ALL"]), Reset::Close),
             ("unparsed", run(&["DISCARD ALL"]), Reset::Close),
             ("a word of tomorrow", run(&["DISCARD ALL"]), Reset::Close),

@@ -63,7 +63,8 @@ impl Default for Statements {
             known: HashMap::new(),
             closing: Vec::new(),
             lingering: Vec::new(),
-            next: NonZeroU64::MIN,
+            // not to be guessed: code that a client runs could take the name before
+            next: NonZeroU64::MIN.saturating_add(rand::random::<u64>() >> 16),
             round: 0,
         }
     }

@@ -41,6 +41,8 @@ impl SqlState {
     pub const UNDEFINED_TABLE: Self = Self("42P01");
     /// `42704`: no such object.
     pub const UNDEFINED_OBJECT: Self = Self("42704");
+    /// `42939`: a name that the gateway keeps for itself.
+    pub const RESERVED_NAME: Self = Self("42939");
     /// `53300`: no place for another connection.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `53400`: over a configured limit (a quota).

@@ -72,6 +72,9 @@ pub enum ServeError {
     /// The session has prepared as many statements as it may.
     #[error("too many prepared statements in one session")]
     TooManyStatements,
+    /// The gateway's own statements have such names.
+    #[error("prepared statement name \"{0}\" is reserved")]
+    ReservedName(String),
     /// The portal is not known; its name.
     #[error("portal \"{0}\" does not exist")]
     UndefinedPortal(String),
@@ -103,6 +106,7 @@ impl ClientError for ServeError {
             Self::Setting(_) => SqlState::UNDEFINED_OBJECT,
             Self::UndefinedStatement(_) => SqlState::INVALID_SQL_STATEMENT_NAME,
             Self::TooManyStatements => SqlState::PROGRAM_LIMIT_EXCEEDED,
+            Self::ReservedName(_) => SqlState::RESERVED_NAME,
             Self::UndefinedPortal(_) => SqlState::INVALID_CURSOR_NAME,
             Self::PortalDone(_) => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotYours(_) => SqlState::INSUFFICIENT_PRIVILEGE,
@@ -133,6 +137,7 @@ impl ClientError for ServeError {
             | Self::PortalDone(_)
             | Self::NumberOfSequence
             | Self::TooManyStatements
+            | Self::ReservedName(_)
             | Self::UndefinedPortal(_)
             | Self::NotYours(_)
             | Self::Internal(_) => Severity::Error,
@@ -163,6 +168,7 @@ impl ClientError for ServeError {
             | Self::PlanChanged
             | Self::PortalDone(_)
             | Self::TooManyStatements
+            | Self::ReservedName(_)
             | Self::UndefinedPortal(_)
             | Self::NotYours(_)
             | Self::Internal(_) => None,
@@ -185,6 +191,7 @@ impl ClientError for ServeError {
                 "Close the prepared statements that are not needed any more, or use the unnamed one."
                     .to_owned(),
             ),
+            Self::ReservedName(_) => Some("Names of the gateway's own begin with \"tollgate_\": take another one.".to_owned()),
             Self::Value { .. } => Some("Available values: on, off.".to_owned()),
             Self::Setting(_) => {
                 Some("The gateway's own settings are tollgate.cache and tollgate.last.".to_owned())

@@ -8,10 +8,10 @@ use smallvec::SmallVec;
 use super::observe::Confirmation;
 use super::rename::{Naming, NamingAct};
 use super::series::Series;
-use crate::backend::{Asked, Asker, Connection};
+use crate::backend::{Asked, Asker, Connection, is_shared_name};
 use crate::session::{Ending, FrameSpan, Pins, Request, Settings, SharedStatements, Statements};
 use crate::sql::{
-    Analysis, Analyzer, Backslash, SettingChange, Statement, StatementKind, TransactionControl,
+    Analysis, Analyzer, Backslash, SessionUse, SettingChange, Statement, StatementKind, TransactionControl,
 };
 use crate::telemetry::RequestKind;
 use crate::wire::{self, FrontendTag, TargetKind, WireError};
@@ -205,6 +205,16 @@ impl Facts {
         self.namings
             .iter()
             .any(|naming| matches!(naming.act, NamingAct::PrepareAgain | NamingAct::PrepareTaken))
+    }
+
+    /// A name for a statement in SQL that is one of the gateway's own.
+    pub(super) fn reserved_name(&self) -> Option<&Arc<str>> {
+        self.statements().find_map(|statement| match &statement.session {
+            Some(
+                SessionUse::Prepare(name) | SessionUse::Execute(name) | SessionUse::Deallocate(Some(name)),
+            ) => Some(name).filter(|name| is_shared_name(name.as_bytes())),
+            Some(_) | None => None,
+        })
     }
 
     /// Every statement that runs.

@@ -18,7 +18,9 @@ use super::sessions::{IdleLimits, Sessions};
 use crate::backend::{ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
-use crate::policy::{Cacheability, Catalog, Invalidation, cacheability, invalidation, may_read_elsewhere};
+use crate::policy::{
+    Cacheability, Catalog, Invalidation, cacheability, invalidation, may_read_elsewhere, runs_code,
+};
 use crate::pool::Ceiling;
 use crate::session::SharedStatements;
 use crate::sql::{Analyzer, Fingerprint, Statement};
@@ -79,6 +81,8 @@ pub struct Verdicts {
     pub invalidation: Invalidation,
     /// Whether a reader may answer it.
     pub elsewhere: bool,
+    /// Whether it runs code of which is not known what it does to the server's session.
+    pub runs_code: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -302,6 +306,7 @@ impl Gateway {
             cacheability: cacheability(statement, catalog, search_path, what),
             invalidation: invalidation(statement, Some(catalog), search_path),
             elsewhere: may_read_elsewhere(statement, catalog, search_path),
+            runs_code: runs_code(statement, catalog, search_path),
         });
         let mut known = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_VERDICTS {

@@ -44,6 +44,22 @@ pub(super) struct Naming {
 }
 
 impl Naming {
+    /// The statement that SQL runs by its name, if the client prepared it by protocol.
+    pub(super) fn visited(&self) -> Option<&Prepared> {
+        match &self.act {
+            NamingAct::Visit(known) => Some(&known.prepared),
+            NamingAct::Prepare(_)
+            | NamingAct::PrepareAgain
+            | NamingAct::PrepareTaken
+            | NamingAct::Bind(_)
+            | NamingAct::BindUnknown
+            | NamingAct::Describe(_)
+            | NamingAct::DescribeUnknown
+            | NamingAct::Close
+            | NamingAct::TakeName(_) => None,
+        }
+    }
+
     /// The statement, if the gateway knows it.
     pub(super) fn known(&self) -> Option<&KnownStatement> {
         match &self.act {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::facts::{Facts, Reader};
 use super::observe::Confirmation;
 use super::rename::{KnownStatement, Naming, NamingAct};
+use crate::backend::is_shared_name;
 use crate::session::{Description, Portal, Prepared, Settings};
 use crate::sql::{Analysis, SessionUse};
 use crate::wire::{self, FrontendTag, TargetKind, WireError};
@@ -274,7 +275,8 @@ impl<'a> Series<'a> {
         let analysis = self.statement(name).map(|prepared| prepared.analysis.clone());
         self.facts.count(analysis.as_ref());
         // what the gateway does not know may have been prepared by SQL
-        if analysis.is_some() && !name.is_empty() && !self.known_to_sql(name) {
+        let here = analysis.is_some() && !name.is_empty() && !self.known_to_sql(name);
+        if here || is_shared_name(name) {
             self.name(index, NAME_OF_TARGET, name, NamingAct::Close);
         }
         self.facts

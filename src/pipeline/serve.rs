@@ -109,6 +109,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.refuse_with(request, &ServeError::TooManyStatements, &mut story);
             return Ok(());
         }
+        if let Some(name) = facts.reserved_name() {
+            let error = ServeError::ReservedName(name.to_string());
+            self.refuse_with(request, &error, &mut story);
+            return Ok(());
+        }
         if self.asks_for_a_strangers_number(&facts) {
             self.refuse_with(request, &ServeError::NumberOfSequence, &mut story);
             return Ok(());

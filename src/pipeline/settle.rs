@@ -11,8 +11,9 @@ use super::gateway::Gateway;
 use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
+use super::rename::Naming;
 use super::session::{Binding, Session};
-use crate::policy::{Invalidation, invalidation};
+use crate::policy::{Invalidation, invalidation, runs_code};
 use crate::session::{Request, is_custom};
 use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
 use crate::wire::{FrontendTag, TransactionStatus};
@@ -140,15 +141,29 @@ impl Aftermath {
             && facts
                 .statements()
                 .all(|statement| statement.kind == StatementKind::Read && !statement.locking);
+        let codes = |statement: &Statement| {
+            let catalog = catalog.as_ref()?;
+            (!statement.functions.is_empty()).then(|| runs_code(statement, catalog, search_path))
+        };
+        for visited in facts.namings.iter().filter_map(Naming::visited) {
+            for located in visited.analysis.statements() {
+                let code = codes(&located.statement).unwrap_or_default();
+                aftermath.note_within(located.statement.pin, code);
+            }
+        }
         for statement in facts.statements() {
-            let stale = match &catalog {
-                Some(catalog) if remembered(statement) => judged
-                    .verdicts(gateway, statement, database, catalog, search_path)
-                    .invalidation
-                    .clone(),
-                Some(catalog) => invalidation(statement, Some(catalog), search_path),
-                None => invalidation(statement, None, search_path),
+            let (stale, code) = match &catalog {
+                Some(catalog) if remembered(statement) => {
+                    let verdicts = judged.verdicts(gateway, statement, database, catalog, search_path);
+                    (verdicts.invalidation.clone(), verdicts.runs_code)
+                }
+                Some(catalog) => {
+                    let stale = invalidation(statement, Some(catalog), search_path);
+                    (stale, codes(statement).unwrap_or_default())
+                }
+                None => (invalidation(statement, None, search_path), false),
             };
+            aftermath.note_within(statement.within, code);
             if stale != Invalidation::Nothing {
                 aftermath.stale.push(stale);
             }
@@ -236,6 +251,15 @@ impl Aftermath {
             self.defines.truncate(done.defines);
         }
         known
+    }
+
+    /// What runs within a statement: `pin` is its own, `code` whether it is of users.
+    fn note_within(&mut self, pin: Option<PinReason>, code: bool) {
+        for reason in pin.into_iter().chain(code.then_some(PinReason::Procedure)) {
+            self.pins.push((reason, None));
+            self.moves_path = true;
+            self.moves_settings = true;
+        }
     }
 
     fn note_session(&mut self, statement: &Statement) {

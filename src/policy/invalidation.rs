@@ -94,8 +94,18 @@ fn called(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<s
             Invalidation::Everything
         };
     };
+    if runs_code(statement, catalog, search_path) {
+        Invalidation::Everything
+    } else {
+        Invalidation::Nothing
+    }
+}
+
+/// Whether `statement` calls code of users, or what runs text that it is given: a function, an operator, or a relation that
+/// is a view with such. What that does is not known: it may write, and change anything in the server's session.
+pub fn runs_code(statement: &Statement, catalog: &Catalog, search_path: &[Arc<str>]) -> bool {
     let functions = &catalog.functions;
-    let may_write = statement.functions.iter().any(|name| functions.may_write(name))
+    statement.functions.iter().any(|name| functions.may_write(name))
         || statement
             .identifiers
             .iter()
@@ -108,12 +118,7 @@ fn called(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<s
             catalog
                 .candidates(name, search_path)
                 .any(|relation| relation.read_may_write)
-        });
-    if may_write {
-        Invalidation::Everything
-    } else {
-        Invalidation::Nothing
-    }
+        })
 }
 
 /// What a write makes stale.

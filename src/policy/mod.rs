@@ -18,6 +18,6 @@ pub use catalog::{
     search_path,
 };
 pub use functions::{FunctionClass, FunctionDefinition, Functions, Volatility};
-pub use invalidation::{Invalidation, invalidation};
+pub use invalidation::{Invalidation, invalidation, runs_code};
 pub use reason::BypassReason;
 pub use routing::may_read_elsewhere;

@@ -42,6 +42,7 @@ pub(super) fn statement(kind: StatementKind) -> Statement {
         session: None,
         process: None,
         pin: None,
+        within: None,
         numbers: crate::sql::NumberUse::default(),
     }
 }

@@ -93,7 +93,10 @@ impl Draft {
     /// Adds what is read off the tokens. A temporary relation or a session-level function pins here, so that no way to a
     /// draft can forget it.
     pub(super) fn finish(mut self, text: &[u8], tokens: &[Token]) -> Statement {
-        if self.pin.is_none() {
+        let mut within = None;
+        if matches!(self.session, Some(SessionUse::Prepare(_))) {
+            within = self.pin_by_names();
+        } else if self.pin.is_none() {
             self.pin = self.pin_by_names();
         }
         if self.pin == Some(PinReason::Setting)
@@ -102,6 +105,10 @@ impl Draft {
         {
             self.setting = Some(change);
             self.pin = None;
+        }
+        if self.pin.is_none() && self.sets_path() && names_temporary(text, tokens) {
+            // tables are made there from here on
+            self.pin = Some(PinReason::TemporaryTable);
         }
         if self.session.is_none() && self.unlocks_all() {
             self.session = Some(SessionUse::UnlockAll);
@@ -157,6 +164,7 @@ impl Draft {
             session: self.session,
             process: ProcessCall::read(text, tokens).map(|call| call.usage),
             pin: self.pin,
+            within,
             numbers: NumberUse::default(),
         };
         statement.numbers = number_use(&statement);
@@ -170,6 +178,18 @@ impl Draft {
                 .functions
                 .iter()
                 .any(|function| *function.name == *"pg_advisory_unlock_all")
+    }
+
+    fn sets_path(&self) -> bool {
+        match &self.setting {
+            Some(
+                SettingChange::Set { name, .. }
+                | SettingChange::SetConfig { name, .. }
+                | SettingChange::SetLocal { name },
+            ) => **name == *"search_path",
+            Some(SettingChange::Reset { .. } | SettingChange::ResetAll | SettingChange::Show { .. })
+            | None => false,
+        }
     }
 
     fn pin_by_names(&self) -> Option<PinReason> {
@@ -187,6 +207,14 @@ impl Draft {
                 _ => {}
             }
         }
+        // the other way to write SET
+        if self
+            .writes
+            .iter()
+            .any(|relation| *relation.name == *"pg_settings")
+        {
+            return Some(PinReason::Setting);
+        }
         // a table `#name` or in `pg_temp` is there already when it is only read: the session was pinned then
         self.writes
             .iter()
@@ -198,6 +226,15 @@ impl Draft {
 /// Facts of a text that cannot be read.
 pub(super) fn unread() -> Statement {
     Draft::unparsed().finish(b"", &[])
+}
+
+/// Whether the schema of temporary tables stands anywhere in it, also within a literal.
+fn names_temporary(text: &[u8], tokens: &[Token]) -> bool {
+    const SCHEMA: &[u8] = b"pg_temp";
+    tokens.iter().any(|token| {
+        let mut windows = token.bytes(text).windows(SCHEMA.len());
+        windows.any(|window| window.eq_ignore_ascii_case(SCHEMA))
+    })
 }
 
 /// Whether a relation's name says that it is temporary.

@@ -219,6 +219,8 @@ pub struct Statement {
     pub process: Option<ProcessUse>,
     /// Why the session must keep its backend connection afterwards.
     pub pin: Option<PinReason>,
+    /// Why it must keep its connection beside that, for what it prepares to be run later.
+    pub within: Option<PinReason>,
     /// What it does with the numbers of sequences.
     pub numbers: NumberUse,
 }

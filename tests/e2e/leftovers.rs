@@ -576,3 +576,108 @@ fn an_error_of_the_gateway_undoes_its_series() {
         }
     }
 }
+
+/// Functions of users, each of which leaves something of the session's.
+const CODE: &str = "
+    CREATE SCHEMA evil; CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2), (3); CREATE TABLE evil.t (a int);
+    CREATE FUNCTION take_path() RETURNS text LANGUAGE sql AS $$ SELECT set_config('search_path', 'evil', false) $$;
+    CREATE FUNCTION zone() RETURNS text LANGUAGE sql AS $$ SELECT set_config('TimeZone', 'Asia/Tokyo', false) $$;
+    CREATE FUNCTION lock_it() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock(1); RETURN 1; END $$;
+    CREATE FUNCTION make_it() RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN CREATE TEMP TABLE t (a int); CREATE TEMP TABLE mine (a int); RETURN 1; END $$;";
+
+#[test]
+fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
+    let stage = Stage::with(CODE, &narrow());
+    let role = format!("{}_other", stage.database);
+    stage
+        .superuser()
+        .run(&format!("CREATE ROLE {role}; GRANT {role} TO growth"));
+    let looks = format!(
+        "SELECT l::text FROM ({LEFT}, current_setting('search_path'), (SELECT count(*) FROM t), ({LOCKS})) AS l"
+    );
+    let clean = stage.ana().value(&looks);
+    assert!(clean.ends_with(",3,0)"), "{clean}");
+    let of_role = format!("PREPARE p AS SELECT set_config('role', '{role}', false)");
+    for left in [
+        &["SELECT public.take_path()"][..],
+        &["SELECT zone() FROM t"],
+        &["SELECT lock_it()"],
+        &["SELECT make_it()"],
+        &["SELECT query_to_xml('SELECT set_config(''search_path'', ''evil'', false)', true, true, '')"],
+        &[&of_role, "EXECUTE p", "DEALLOCATE p"],
+        &[
+            "PREPARE p AS SELECT pg_advisory_lock(1)",
+            "EXECUTE p",
+            "DEALLOCATE p",
+        ],
+        &[
+            "PREPARE p AS SELECT public.take_path()",
+            "EXECUTE p",
+            "DEALLOCATE p",
+        ],
+        &[
+            "PREPARE p AS SELECT public.take_path()",
+            "EXPLAIN ANALYZE EXECUTE p",
+            "DEALLOCATE p",
+        ],
+        &["UPDATE pg_settings SET setting = 'evil' WHERE name = 'search_path'"],
+        &[
+            "SET search_path = pg_temp",
+            "CREATE TABLE mine (a int)",
+            "RESET search_path",
+        ],
+        &["BEGIN; SET LOCAL search_path = 'pg_temp'; CREATE TABLE mine (a int); COMMIT"],
+        &[
+            "SELECT set_config('search_path', 'pg_temp', false)",
+            "CREATE TABLE mine (a int)",
+            "RESET search_path",
+        ],
+    ] {
+        let mut ana = stage.ana();
+        for sql in left {
+            let reply = ana.query(sql);
+            assert!(!reply.tags().contains('E'), "{sql}: {reply:?}");
+        }
+        drop(ana);
+        let mut ben = stage.gateway.session(BEN);
+        assert_eq!(ben.value(&looks), clean, "after {left:?}");
+        // and what ben is answered is kept for nobody else
+        assert_eq!(ben.value("SELECT count(*) FROM t"), "3", "after {left:?}");
+    }
+}
+
+#[test]
+fn what_a_statement_of_the_protocol_leaves_when_sql_runs_it_meets_nobody() {
+    let stage = Stage::with(CODE, &narrow());
+    let mut ana = stage.ana();
+    let prepared = ana.ask(&Frames::new().parse("p", "SELECT public.take_path()", &[]).sync());
+    assert_eq!(prepared.tags(), "1Z");
+    ana.run("EXECUTE p");
+    ana.run("DEALLOCATE p");
+    drop(ana);
+    let mut ben = stage.gateway.session(BEN);
+    assert_eq!(ben.value("SELECT count(*) FROM t"), "3");
+}
+
+#[test]
+fn names_of_the_gateways_own_statements_are_nobodys_to_take() {
+    let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
+    let mut ana = stage.ana();
+    let mut ben = stage.gateway.session(BEN);
+    let prepare = Frames::new().parse("s1", "SELECT count(*) FROM t", &[]).sync();
+    assert_eq!(ana.ask(&prepare).tags(), "1Z");
+    let own = ana.value("SELECT name FROM pg_prepared_statements WHERE name LIKE 'tollgate%'");
+    let named = ben.ask(&Frames::new().close_statement(&own).sync());
+    assert_eq!(named.tags(), "3Z");
+    for sql in [
+        format!("DEALLOCATE {own}"),
+        format!("EXECUTE {own}"),
+        format!("PREPARE {own} AS SELECT 1"),
+        "PREPARE tollgate_none AS SELECT 'evil'".to_owned(),
+    ] {
+        assert_eq!(ben.query(&sql).sqlstate(), "42939", "{sql}");
+    }
+    let run = Frames::new().bind("", "s1", &[], &[], &[]).execute("", 0).sync();
+    assert_eq!(ana.ask(&run).tags(), "2DCZ");
+}
