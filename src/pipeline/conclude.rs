@@ -72,8 +72,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.statements.note_closed(b"");
             self.unnamed_here = false;
         }
-        // where it is not known whose error it was, it may have been prepared in vain
-        self.unnamed_here &= !observer.unnamed_lost && (from_start || outcome == Outcome::Completed);
+        // where it is not known whose error it was, or was to be prepared behind what has failed, it may be missing
+        let first = from_start && sent.unnamed_before.is_none_or(|place| place == 0);
+        self.unnamed_here &= !observer.unnamed_lost && (first || outcome == Outcome::Completed);
         // also one that is not there any more: a function may have run DEALLOCATE ALL
         let lost = observer.lost_statement;
         if (observer.all_closed || lost)

@@ -59,8 +59,8 @@ pub(super) struct Facts {
     pub(super) unknown: bool,
     /// What the backend will confirm.
     pub(super) confirmations: VecDeque<Confirmation>,
-    /// Uses the unnamed statement of an earlier request.
-    pub(super) needs_unnamed: bool,
+    /// The first message that uses the unnamed statement of an earlier request.
+    pub(super) needs_unnamed: Option<usize>,
     /// Where it names prepared statements.
     pub(super) namings: Vec<Naming>,
     /// Prepares a named statement.
@@ -142,7 +142,7 @@ impl Facts {
             runs: SmallVec::new(),
             unknown: false,
             confirmations: spare.confirmations,
-            needs_unnamed: false,
+            needs_unnamed: None,
             namings: spare.namings,
             names_statement: false,
             local_portal: false,

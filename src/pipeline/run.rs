@@ -12,7 +12,7 @@ use super::lookup::Collecting;
 use super::notice::for_place;
 use super::numbers::takes_numbers;
 use super::observe::Observer;
-use super::outgoing::{hidden_describe, inject_unnamed, send_changed};
+use super::outgoing::{hidden_describe, inject_unnamed, place_of_unnamed, send_changed};
 use super::relay::{Relay, RelayEnd};
 use super::rename::Renaming;
 use super::route::Wrote;
@@ -177,10 +177,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if end.is_ok() && !refused && !facts.namings.is_empty() {
             end = self.check_statements(&facts.namings, &mut observer).await;
         }
+        let before = self.before();
+        let lacking = facts
+            .needs_unnamed
+            .filter(|_| !self.unnamed_here && before != Before::Error);
         let sent = Sent {
             form: facts.form,
             leaves_unnamed: facts.parses_unnamed,
-            before: self.before(),
+            unnamed_before: lacking.map(|needs| place_of_unnamed(request, needs)),
+            before,
         };
         let end = match end {
             // without its transaction the request must not run
@@ -280,26 +285,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if lease.replies().settled() {
             lease.clear_leftovers();
         }
-        if facts.needs_unnamed && !self.unnamed_here && sent.before != Before::Error {
-            inject_unnamed(&self.statements, lease);
-            self.unnamed_here = true;
-        }
-        let to_send =
-            if facts.namings.is_empty() && !(observer.collects() && hidden_describe(facts).is_some()) {
-                let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
-                Facts::note_sent(request, bytes, lease);
-                request.len
-            } else {
-                let renaming = Renaming {
-                    apart: sent.form == Form::Simple && sent.before == Before::Nothing,
-                    backend: lease,
-                    epoch: self.identity.database.epoch(),
-                    limit: self.identity.team.backend.max_prepared_statements(),
-                    changed,
-                };
-                send_changed(request, facts, observer.collects(), &mut self.client, renaming);
-                0
+        self.unnamed_here |= sent.unnamed_before.is_some();
+        let as_it_is = sent.unnamed_before.is_none_or(|place| place == 0)
+            && facts.namings.is_empty()
+            && !(observer.collects() && hidden_describe(facts).is_some());
+        let to_send = if as_it_is {
+            if sent.unnamed_before.is_some() {
+                inject_unnamed(&self.statements, lease);
+            }
+            let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
+            Facts::note_sent(request, bytes, lease);
+            request.len
+        } else {
+            let renaming = Renaming {
+                apart: sent.form == Form::Simple && sent.before == Before::Nothing,
+                backend: lease,
+                epoch: self.identity.database.epoch(),
+                limit: self.identity.team.backend.max_prepared_statements(),
+                changed,
             };
+            let unnamed = sent.unnamed_before.map(|place| (place, &self.statements));
+            send_changed(
+                request,
+                facts,
+                observer.collects(),
+                unnamed,
+                &mut self.client,
+                renaming,
+            );
+            0
+        };
         observer.namings = std::mem::take(&mut facts.namings);
         if facts.unread_parse {
             // its text was not read, so it cannot be prepared elsewhere; the session is pinned
@@ -358,6 +373,8 @@ pub(super) struct Sent {
     pub(super) form: Form,
     /// It prepares the unnamed statement.
     pub(super) leaves_unnamed: bool,
+    /// The message before which the gateway prepares the unnamed statement, at a connection that does not have it.
+    pub(super) unnamed_before: Option<usize>,
     /// What was sent before it.
     pub(super) before: Before,
 }

@@ -176,7 +176,7 @@ impl<'a> Series<'a> {
             _ => {
                 self.facts.unknown = true;
                 self.facts.foreign += 1;
-                self.facts.needs_unnamed = tag == FrontendTag::Bind;
+                self.facts.needs_unnamed = (tag == FrontendTag::Bind).then_some(0);
             }
         }
     }
@@ -300,7 +300,9 @@ impl<'a> Series<'a> {
             self.look_up(index, analysis);
         }
         if name.is_empty() {
-            self.facts.needs_unnamed |= !self.facts.parses_unnamed;
+            if !self.facts.parses_unnamed {
+                self.facts.needs_unnamed.get_or_insert(index);
+            }
             return analysis;
         }
         let act = prepared
