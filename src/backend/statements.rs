@@ -53,18 +53,21 @@ pub struct Statements {
     closing: Vec<StatementNumber>,
     /// Still there: the request to close them was skipped after an error. They are closed with the next that is prepared.
     lingering: Vec<StatementNumber>,
+    first: NonZeroU64,
     next: NonZeroU64,
     round: u64,
 }
 
 impl Default for Statements {
     fn default() -> Self {
+        // not to be guessed: code that a client runs could take the name before
+        let first = NonZeroU64::MIN.saturating_add(rand::random::<u64>() >> 16);
         Self {
             known: HashMap::new(),
             closing: Vec::new(),
             lingering: Vec::new(),
-            // not to be guessed: code that a client runs could take the name before
-            next: NonZeroU64::MIN.saturating_add(rand::random::<u64>() >> 16),
+            first,
+            next: first,
             round: 0,
         }
     }
@@ -79,6 +82,13 @@ impl Statements {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
+    }
+
+    /// Whether `name` is that of a statement that is or was here.
+    pub fn has_given(&self, name: &[u8]) -> bool {
+        let number = name.strip_prefix(PREFIX.as_bytes());
+        let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+        number.is_some_and(|number| (self.first..self.next).contains(&number))
     }
 
     /// A request begins: what it uses is not closed before the next begins. `settled`: everything asked for before was
@@ -192,7 +202,9 @@ mod tests {
         let mut statements = Statements::default();
         statements.begin_round(true);
         let (number, closed) = statements.prepare(key(1), 0, 10);
-        assert!(closed.is_empty() && is_shared_name(number.to_string().as_bytes()));
+        let name = number.to_string();
+        assert!(closed.is_empty() && is_shared_name(name.as_bytes()));
+        assert!(statements.has_given(name.as_bytes()) && !statements.has_given(b"tollgate_1"));
         assert_eq!(
             statements.find(key(1), 0),
             Some(number),

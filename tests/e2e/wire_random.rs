@@ -17,7 +17,7 @@ use proptest::prop_oneof;
 use proptest::sample::select;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::script::{Script, Venue};
 use crate::support::Postgres;
@@ -45,6 +45,7 @@ const TEXTS: &[&str] = &[
     "SELECT a, count(*) FROM t{any} GROUP BY a ORDER BY a",
     "SELECT max(at) FROM t{any}",
     "SELECT date '2024-02-01'",
+    "SELECT repeat('wide', 20000), g FROM generate_series(1, 3) g",
     "SHOW DateStyle",
     "INSERT INTO t{me} VALUES (7, 'seven')",
     "INSERT INTO t{me} VALUES (8, 'eight'), (9, NULL) RETURNING a",
@@ -76,7 +77,11 @@ const TEXTS: &[&str] = &[
     "ALTER TABLE d{me} ADD COLUMN c text DEFAULT 'new'",
     "ALTER TABLE d{me} DROP COLUMN c",
     "PREPARE s0 AS SELECT 'prepared'",
+    "PREPARE s1 AS SELECT set_config('DateStyle', 'German', false)",
+    "PREPARE p1 (int) AS INSERT INTO t{me} VALUES ($1, 'prepared') RETURNING b",
     "EXECUTE s0",
+    "EXECUTE s1",
+    "EXECUTE p1 (6)",
     "EXECUTE p0 (1)",
     "DEALLOCATE s0",
     "DEALLOCATE ALL",
@@ -108,6 +113,15 @@ const PARAMETERIZED: &[&str] = &[
     "SELECT set_config('DateStyle', CASE WHEN $1::int > 3 THEN 'German' ELSE 'SQL' END, false)",
 ];
 
+/// Function calls: `abs(int4)`, the same with too few bytes, `set_config('DateStyle', 'SQL', false)`, and one that is not
+/// there.
+const CALLS: &[&str] = &[
+    r#"{"oid": 1397, "values": [{"hex": "ffffffd6"}]}"#,
+    r#"{"oid": 1397, "values": [{"hex": "ff"}]}"#,
+    r#"{"oid": 2078, "values": ["DateStyle", "SQL", {"hex": "00"}]}"#,
+    r#"{"oid": 1, "values": []}"#,
+];
+
 /// What is there before each case.
 const TABLES: &str = "DELETE FROM t1; DELETE FROM t2; DELETE FROM t3;
 INSERT INTO t1 VALUES (1, 'one'), (2, NULL);
@@ -123,6 +137,7 @@ enum Item {
     /// A Flush, and perhaps its answer is awaited.
     Flush(bool),
     Query(Vec<&'static str>),
+    Call(&'static str),
     /// Parse, Bind, perhaps Describe, Execute.
     Whole {
         statement: &'static str,
@@ -160,7 +175,21 @@ struct Case {
 
 /// A statement's name; those with a parameter begin with `p`.
 fn statement() -> impl Strategy<Value = &'static str> {
-    select(&["", "s0", "s1", "p0", "p1"][..])
+    select(
+        &[
+            "",
+            "",
+            "s0",
+            "s0",
+            "s1",
+            "s1",
+            "p0",
+            "p0",
+            "p1",
+            "p1",
+            "tollgate_1",
+        ][..],
+    )
 }
 
 fn portal() -> impl Strategy<Value = &'static str> {
@@ -168,14 +197,28 @@ fn portal() -> impl Strategy<Value = &'static str> {
 }
 
 fn value() -> impl Strategy<Value = &'static str> {
-    select(&["1", "1", "3", "5", "0", "x"][..])
+    select(&["1", "1", "1", "3", "3", "5", "0", "x", LONG, NOT_TEXT][..])
+}
+
+/// Stands for a value that does not fit into a buffer.
+const LONG: &str = "long";
+/// Stands for a value that is not UTF-8.
+const NOT_TEXT: &str = "not text";
+
+/// A value as a script writes it.
+fn written(value: &str) -> Value {
+    match value {
+        LONG => json!({"repeat": "12", "times": 40_000}),
+        NOT_TEXT => json!({"hex": "31ff"}),
+        _ => json!(value),
+    }
 }
 
 fn message() -> impl Strategy<Value = Item> {
     let bind =
         (portal(), statement(), value(), any::<bool>()).prop_map(|(portal, statement, value, binary)| {
             let values = if statement.starts_with('p') {
-                json!([value])
+                json!([written(value)])
             } else {
                 json!([])
             };
@@ -202,7 +245,15 @@ fn message() -> impl Strategy<Value = Item> {
 fn whole() -> impl Strategy<Value = Item> {
     let text =
         prop_oneof![
-            (select(&["", "", "s0", "s1"][..]), select(TEXTS)).prop_map(|(name, text)| (name, text, None)),
+            (
+                select(&["", "", "", "", "s0", "s0", "s1", "s1", "tollgate_1"][..]),
+                select(TEXTS)
+            )
+                .prop_map(|(name, text)| {
+                    // what an EXECUTE was described as when it was prepared is not known at another connection
+                    let name = if text.starts_with("EXECUTE") { "" } else { name };
+                    (name, text, None)
+                }),
             (select(&["", "p0", "p1"][..]), select(PARAMETERIZED), value())
                 .prop_map(|(name, text, value)| (name, text, Some(value))),
         ];
@@ -242,6 +293,7 @@ fn item() -> impl Strategy<Value = Item> {
     prop_oneof![
         8 => vec(select(TEXTS), 1..4).prop_map(Item::Query),
         8 => select(TEXTS).prop_map(|text| Item::Query(vec![text])),
+        1 => select(CALLS).prop_map(Item::Call),
         14 => whole(),
         14 => message(),
         6 => Just(Item::Sync),
@@ -304,9 +356,13 @@ impl Pending {
         self.closed = false;
     }
 
-    /// Adds a message that is answered by itself, unless an error came before it in the series.
     fn query(&mut self, text: &str) {
-        self.lines.push(format!("Query {}", json!(text)));
+        self.answered_alone(format!("Query {}", json!(text)));
+    }
+
+    /// Adds a message that is answered by itself, unless an error came before it in the series.
+    fn answered_alone(&mut self, line: String) {
+        self.lines.push(line);
         self.unsure |= self.in_series;
         self.ready += 1;
         self.in_series = false;
@@ -361,6 +417,7 @@ impl Pending {
             Item::Sync => self.sync(),
             Item::Flush(true) if self.ready == 0 && !self.unsure => self.flush(client, script),
             Item::Flush(_) => self.lines.push("Flush".to_owned()),
+            Item::Call(call) => self.answered_alone(format!("FunctionCall {call}")),
             Item::Query(parts) => self.query(&texts(&parts.join("; "))),
             Item::Whole {
                 statement,
@@ -375,7 +432,7 @@ impl Pending {
                     "Parse {}",
                     json!({"statement": statement, "query": texts(text)})
                 ));
-                let values: Vec<&str> = value.iter().copied().collect();
+                let values: Vec<Value> = value.iter().map(|value| written(value)).collect();
                 let results: &[i16] = if *binary { &[1] } else { &[] };
                 let bind =
                     json!({"portal": portal, "statement": statement, "values": values, "results": results});
