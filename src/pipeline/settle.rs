@@ -37,7 +37,7 @@ pub(super) struct Aftermath {
     pub(super) steps: Vec<Step>,
     /// It only reads, or ends the transaction.
     pub(super) reads: bool,
-    /// It runs one statement that is known, and prepares nothing.
+    /// It runs one statement, and that is known.
     pub(super) alone: bool,
     /// It may change the search path in a way that is not followed, or not yet.
     pub(super) moves_path: bool,
@@ -136,7 +136,7 @@ impl Aftermath {
             aftermath.moves_path = true;
             aftermath.moves_settings = true;
         }
-        aftermath.alone = facts.single().is_some() && !facts.names_statement;
+        aftermath.alone = facts.single().is_some();
         aftermath.reads = !facts.unknown
             && facts
                 .statements()
@@ -295,7 +295,11 @@ impl Aftermath {
             Some(TransactionControl::Begin | TransactionControl::Savepoint | TransactionControl::Other)
             | None => {}
         }
-        let Some(change) = &statement.setting else { return };
+        let discards = statement.session == Some(SessionUse::DiscardAll);
+        let change = statement.setting.as_ref();
+        let Some(change) = change.or(discards.then_some(&SettingChange::ResetAll)) else {
+            return;
+        };
         self.defines.extend(defined_by(change).cloned());
         let path = match change {
             SettingChange::Show { .. } => return,
