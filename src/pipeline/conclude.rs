@@ -229,6 +229,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.pin_for(*reason, session.as_ref());
             }
         }
+        if observer.unforeseen {
+            self.pin_for(PinReason::Unparsed, None);
+        }
         // what was done before an error may have been undone with it
         if aftermath.unpins.is_empty() || outcome != Outcome::Completed {
             return;

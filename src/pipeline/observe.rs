@@ -83,6 +83,13 @@ impl Confirmations {
         }
     }
 
+    /// What was to be put there for SQL was not needed: it is not confirmed.
+    fn pass_over_visits(&mut self) {
+        while matches!(self.next(), Some(Confirmation::Visited(..))) {
+            self.queue.remove(self.confirmed);
+        }
+    }
+
     /// What nothing asked for, and is confirmed now.
     fn insert(&mut self, confirmation: Confirmation) {
         self.queue.insert(self.confirmed, confirmation);
@@ -167,6 +174,8 @@ pub(super) struct Observer {
     pub(super) unnamed_lost: bool,
     /// A statement that the connection should have is not there.
     pub(super) lost_statement: bool,
+    /// A statement did what was not foreseen, and has left something.
+    pub(super) unforeseen: bool,
     /// A statement that was bound has another description than the client was told: the error that the server has for
     /// what was sent in its place is to be told as this.
     pub(super) plan_changed: bool,
@@ -369,11 +378,15 @@ impl Observer {
 
     /// A completion of what SQL did with statements confirms it.
     fn see_deallocation(&mut self, tag: &[u8]) {
+        if matches!(tag, b"PREPARE" | b"DEALLOCATE") {
+            self.confirmations.pass_over_visits();
+        }
         let next = self.confirmations.next();
         match tag {
             b"PREPARE" if matches!(next, Some(Confirmation::PreparedBySql(_))) => {
                 self.confirmations.confirm();
             }
+            b"PREPARE" => self.unforeseen = true,
             b"DEALLOCATE" if matches!(next, Some(Confirmation::Deallocated(Some(_)))) => {
                 self.confirmations.confirm();
             }

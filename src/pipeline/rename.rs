@@ -41,6 +41,8 @@ pub(super) struct Naming {
     pub(super) act: NamingAct,
     /// What it is called at the connection, once that is known.
     pub(super) number: Option<StatementNumber>,
+    /// A transaction that has failed may be over by then: something before it in the request ends one.
+    pub(super) after_end: bool,
 }
 
 impl Naming {
@@ -208,11 +210,13 @@ impl Renaming<'_> {
             | NamingAct::DescribeUnknown
             | NamingAct::Close => return false,
         };
-        // in a transaction that has failed the server looks at no name; an error of a Parse would keep it from answering
-        if tag == FrontendTag::Query && self.backend.status() == TransactionStatus::Failed {
+        let (text, types) = prepared.map_or((&[][..], &[][..]), |prepared| (&prepared.text, &prepared.types));
+        // in a transaction that has failed the server looks at no name; an error of a Parse would keep it from answering, but
+        // a text that is empty makes none
+        let failed = self.backend.status() == TransactionStatus::Failed && !naming.after_end;
+        if tag == FrontendTag::Query && failed && !text.is_empty() {
             return true;
         }
-        let (text, types) = prepared.map_or((&[][..], &[][..]), |prepared| (&prepared.text, &prepared.types));
         wire::parse_frame(&known.name, text, types, out);
         self.backend.note_sent(Asked::Parse(None), Asker::Gateway);
         // until it is known what became of it
@@ -318,6 +322,7 @@ mod tests {
             len: 4,
             act: NamingAct::BindUnknown,
             number: None,
+            after_end: false,
         };
         let renamed = |name: &[u8], whole| {
             let mut out = BytesMut::from(&b"before"[..]);

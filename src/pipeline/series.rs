@@ -7,7 +7,7 @@ use super::observe::Confirmation;
 use super::rename::{KnownStatement, Naming, NamingAct};
 use crate::backend::is_shared_name;
 use crate::session::{Description, Portal, Prepared, Settings};
-use crate::sql::{Analysis, SessionUse};
+use crate::sql::{Analysis, SessionUse, TransactionControl};
 use crate::wire::{self, FrontendTag, TargetKind, WireError};
 
 /// Where the name of a statement stands in a `Parse`, behind tag and length, and in a `Describe` or `Close`, behind the
@@ -321,7 +321,12 @@ impl<'a> Series<'a> {
     }
 
     fn name(&mut self, frame: usize, start: usize, name: &[u8], act: NamingAct) {
+        let after_end = self.facts.statements().any(|before| {
+            let ends = before.transaction;
+            ends.is_some_and(|control| control != TransactionControl::Begin)
+        });
         self.facts.namings.push(Naming {
+            after_end,
             frame,
             start,
             len: name.len(),
