@@ -90,7 +90,40 @@ const TEXTS: &[&str] = &[
     "CREATE TEMP TABLE own (a int)",
     "SELECT count(*) FROM own",
     "DROP TABLE own",
+    "CREATE TEMP TABLE t{me} AS SELECT 1 AS a, 'mine'::text AS b, date '2024-05-06' AS at",
+    "DROP TABLE pg_temp.t{me}",
+    "DISCARD TEMP",
+    "DISCARD PLANS",
+    "COMMIT AND CHAIN",
+    "ROLLBACK AND CHAIN",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "RESET default_transaction_read_only",
+    "SHOW transaction_read_only",
+    "SHOW transaction_isolation",
+    "SET ROLE other",
+    "SET LOCAL ROLE other",
+    "RESET ROLE",
+    "SELECT current_user",
+    "SET search_path = pg_catalog",
+    "SET LOCAL search_path = pg_catalog",
+    "RESET search_path",
+    "SET app.mark = 'of {me}'",
+    "SET LOCAL app.mark = 'passing'",
+    "RESET app.mark",
+    "SHOW app.mark",
+    "SELECT current_setting('app.mark', true)",
+    "SELECT pg_advisory_lock({me})",
+    "SELECT pg_advisory_unlock({me})",
+    "SELECT pg_try_advisory_xact_lock({me})",
+    "SELECT nextval('n{me}')",
+    "SELECT nextval('n{me}'), currval('n{me}')",
+    "EXPLAIN (COSTS OFF) SELECT a FROM t{me}",
+    "SELECT a FROM t{me} WHERE a = 1 FOR UPDATE",
     "DECLARE c CURSOR FOR SELECT g FROM generate_series(1, 5) g",
+    "DECLARE h CURSOR WITH HOLD FOR SELECT g FROM generate_series(1, 5) g",
+    "FETCH 2 FROM h",
+    "CLOSE ALL",
     "FETCH 2 FROM c",
     "CLOSE c",
     "LISTEN n{me}",
@@ -126,7 +159,8 @@ const CALLS: &[&str] = &[
 const TABLES: &str = "DELETE FROM t1; DELETE FROM t2; DELETE FROM t3;
 INSERT INTO t1 VALUES (1, 'one'), (2, NULL);
 INSERT INTO t2 VALUES (3, 'three');
-INSERT INTO t3 VALUES (3, 'three'), (3, 'drei'), (4, 'four');";
+INSERT INTO t3 VALUES (3, 'three'), (3, 'drei'), (4, 'four');
+SELECT setval('n1', 1, false), setval('n2', 1, false), setval('n3', 1, false);";
 
 /// A client's next messages.
 #[derive(Clone, Debug)]
@@ -528,12 +562,15 @@ impl Ground {
         for client in 1..=CLIENTS {
             write!(
                 columns,
-                "CREATE TABLE t{client} (a int, b text, at date DEFAULT '2024-03-04'); CREATE TABLE d{client} (a int);"
+                "CREATE TABLE t{client} (a int, b text, at date DEFAULT '2024-03-04'); CREATE TABLE d{client} (a int);
+                CREATE SEQUENCE n{client};"
             )
             .expect("a text");
         }
+        columns.push_str("GRANT SELECT ON t1 TO other;");
         let server = Postgres::start();
         add_roles(&server);
+        server.run(&format!("CREATE ROLE other; GRANT other TO {}", GROWTH.0));
         server.add_database(DATABASE, GROWTH.0);
         let owner = Login::new(GROWTH.0, GROWTH.1, DATABASE);
         Wire::login(server.address(), &owner).run(&columns);
