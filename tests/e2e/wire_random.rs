@@ -91,7 +91,7 @@ const TEXTS: &[&str] = &[
     "SELECT count(*) FROM own",
     "DROP TABLE own",
     "CREATE TEMP TABLE t{me} AS SELECT 1 AS a, 'mine'::text AS b, date '2024-05-06' AS at",
-    "DROP TABLE pg_temp.t{me}",
+    "SELECT count(*) FROM pg_temp.t{me}",
     "DISCARD TEMP",
     "DISCARD PLANS",
     "COMMIT AND CHAIN",
