@@ -41,3 +41,4 @@ mod streaming;
 mod traps;
 mod wire_random;
 mod wire_scripts;
+mod words;

@@ -24,6 +24,7 @@ mod log;
 mod setup;
 pub(crate) mod gateway;
 pub(crate) mod fault_proxy;
+pub(crate) mod interposer;
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
