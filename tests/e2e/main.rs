@@ -33,6 +33,7 @@ mod pool;
 mod processes;
 mod property;
 mod quota;
+mod readers;
 mod relay;
 mod security;
 mod sessions;
