@@ -4,6 +4,7 @@
 mod backend;
 mod client;
 mod garbage;
+mod in_flight;
 mod moment;
 mod network;
 mod rest;
