@@ -7,5 +7,5 @@ mod garbage;
 mod in_flight;
 mod moment;
 mod network;
-mod rest;
+pub(crate) mod rest;
 mod storms;

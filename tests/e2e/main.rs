@@ -20,6 +20,7 @@ mod compat;
 mod console;
 mod drivers;
 mod encryption;
+mod failover;
 mod faults;
 mod flights;
 mod ha;
