@@ -101,11 +101,7 @@ fn clients(stage: &Stage) -> u64 {
 fn frames(sql: &str, protocol: Protocol) -> Frames {
     match protocol {
         Protocol::Simple => Frames::new().query(sql),
-        Protocol::Extended => Frames::new()
-            .parse("", sql, &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
-            .sync(),
+        Protocol::Extended => Frames::new().unnamed(sql).sync(),
     }
 }
 
@@ -127,12 +123,7 @@ fn vanish(stage: &Stage, sql: &str, protocol: Protocol, when: When, end: End) {
             match protocol {
                 Protocol::Simple => ana.send(&Frames::new().query(&format!("{sql}; SELECT a FROM locked"))),
                 Protocol::Extended => {
-                    let series = |frames: Frames, sql: &str| {
-                        frames
-                            .parse("", sql, &[])
-                            .bind("", "", &[], &[], &[])
-                            .execute("", 0)
-                    };
+                    let series = |frames: Frames, sql: &str| frames.unnamed(sql);
                     ana.send(&series(series(Frames::new(), sql), "SELECT a FROM locked").sync());
                 }
             }
@@ -187,14 +178,9 @@ fn what_vanishes(protocol: Protocol) {
     }
 }
 
-#[test]
-fn the_next_client_meets_nothing_of_one_that_vanished() {
-    what_vanishes(Protocol::Simple);
-}
-
-#[test]
-fn the_next_client_meets_nothing_of_one_that_vanished_in_the_extended_protocol() {
-    what_vanishes(Protocol::Extended);
+each! { what_vanishes:
+    the_next_client_meets_nothing_of_one_that_vanished = Protocol::Simple;
+    the_next_client_meets_nothing_of_one_that_vanished_in_the_extended_protocol = Protocol::Extended;
 }
 
 #[test]
@@ -545,10 +531,7 @@ fn errors_do_not_let_a_connections_statements_grow_beyond_their_limit() {
     let stage = Stage::with("CREATE TABLE t (a int)", &setup);
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
     let fails = |frames: Frames, round: usize| match round % 3 {
-        0 => frames
-            .parse("", "SELECT 1/0", &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0),
+        0 => frames.unnamed("SELECT 1/0"),
         1 => frames.parse("", "SELEC", &[]),
         _ => frames.bind("", "nowhere", &[], &[], &[]),
     };
@@ -591,12 +574,7 @@ fn errors_do_not_let_a_connections_statements_grow_beyond_their_limit() {
 fn an_error_of_the_gateway_undoes_its_series() {
     let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    let batch = |sql: &str| {
-        Frames::new()
-            .parse("", sql, &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
-    };
+    let batch = |sql: &str| Frames::new().unnamed(sql);
     let write = || batch("INSERT INTO t VALUES (1)");
     let default = ben.value("SHOW TimeZone");
     for sql in ["SET tollgate.cache = 'perhaps'", "SHOW tollgate.last"] {

@@ -10,6 +10,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// Tests that differ in what one function is called with.
+macro_rules! each {
+    ($check:ident: $($name:ident = $case:expr;)+) => {
+        $(#[test]
+        fn $name() {
+            $check($case);
+        })+
+    };
+}
+
 mod script;
 mod stage;
 

@@ -17,10 +17,7 @@ use crate::support::{SUPERUSER, SUPERUSER_PASSWORD};
 
 /// A batch up to its Execute.
 fn open_batch(mark: &str) -> Frames {
-    Frames::new()
-        .parse("", &format!("SELECT '{mark}'"), &[])
-        .bind("", "", &[], &[], &[])
-        .execute("", 0)
+    Frames::new().unnamed(&format!("SELECT '{mark}'"))
 }
 
 /// Clients of `users` at once; each asks for marks of its own.
@@ -91,10 +88,7 @@ fn trap_02_rows_reach_the_client_that_asked_although_the_backend_is_slow_and_oth
 fn trap_03_a_copy_by_the_extended_protocol_gives_its_connection_back() {
     let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    let begin = Frames::new()
-        .parse("", "COPY t FROM STDIN", &[])
-        .bind("", "", &[], &[], &[])
-        .execute("", 0);
+    let begin = Frames::new().unnamed("COPY t FROM STDIN");
     for (what, frames, tags) in [
         (
             "a Sync too early",

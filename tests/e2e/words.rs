@@ -79,14 +79,7 @@ fn errors_arrive_byte_for_byte_whatever_fields_they_have() {
             ("named", parsed("mine").describe_statement("mine").sync(), "EZ"),
             (
                 "in a series",
-                Frames::new()
-                    .parse("", "SELECT 1", &[])
-                    .bind("", "", &[], &[], &[])
-                    .execute("", 0)
-                    .parse("", &asked, &[])
-                    .bind("", "", &[], &[], &[])
-                    .execute("", 0)
-                    .sync(),
+                Frames::new().unnamed("SELECT 1").unnamed(&asked).sync(),
                 "12DCEZ",
             ),
         ] {

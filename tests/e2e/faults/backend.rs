@@ -123,24 +123,11 @@ fn at_every_moment(way: Way) {
     }
 }
 
-#[test]
-fn a_terminated_backend_leaves_nothing_behind() {
-    at_every_moment(Way::Terminated);
-}
-
-#[test]
-fn a_connection_to_the_backend_that_is_closed_leaves_nothing_behind() {
-    at_every_moment(Way::Cut);
-}
-
-#[test]
-fn a_connection_to_the_backend_that_is_reset_leaves_nothing_behind() {
-    at_every_moment(Way::Reset);
-}
-
-#[test]
-fn a_backend_that_says_no_more_leaves_nothing_behind() {
-    at_every_moment(Way::HalfOpen);
+each! { at_every_moment:
+    a_terminated_backend_leaves_nothing_behind = Way::Terminated;
+    a_connection_to_the_backend_that_is_closed_leaves_nothing_behind = Way::Cut;
+    a_connection_to_the_backend_that_is_reset_leaves_nothing_behind = Way::Reset;
+    a_backend_that_says_no_more_leaves_nothing_behind = Way::HalfOpen;
 }
 
 /// What a new client is answered: a value, or an error's SQLSTATE.

@@ -48,10 +48,9 @@ impl Form {
     }
 
     fn frames(self, sql: &str) -> Frames {
-        let parsed = Frames::new().parse("", sql, &[]);
         match self {
             Self::Simple => Frames::new().query(sql),
-            Self::Extended => parsed.bind("", "", &[], &[], &[]).execute("", 0).sync(),
+            Self::Extended => Frames::new().unnamed(sql).sync(),
             Self::Prepared => Frames::new()
                 .bind("", "mine", &[], &[], &[])
                 .execute("", 0)
