@@ -350,24 +350,20 @@ async fn a_request_takes_the_catalog_away_until_it_is_answered() {
     assert!(watch.is_current(&second) && watch.last_error().is_none());
 }
 
+/// A connection of the superuser.
+async fn connected(server: &Postgres) -> tokio_postgres::Client {
+    let url = server.url(SUPERUSER, support::SUPERUSER_PASSWORD, "postgres");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
 #[tokio::test]
 async fn a_snapshot_that_began_before_a_request_does_not_answer_it() {
     let server = Postgres::start();
     server.run("CREATE TABLE t (id int); CREATE VIEW v AS SELECT * FROM t");
-    let (mut client, connection) = tokio_postgres::connect(
-        &server.url(SUPERUSER, support::SUPERUSER_PASSWORD, "postgres"),
-        NoTls,
-    )
-    .await
-    .expect("a connection");
-    tokio::spawn(connection);
-    let (observer, connection) = tokio_postgres::connect(
-        &server.url(SUPERUSER, support::SUPERUSER_PASSWORD, "postgres"),
-        NoTls,
-    )
-    .await
-    .expect("a connection");
-    tokio::spawn(connection);
+    let mut client = connected(&server).await;
+    let observer = connected(&server).await;
 
     // the definition of a view can be had only with a lock on what it reads
     let ddl = client.transaction().await.expect("a transaction");
@@ -476,13 +472,7 @@ async fn a_failure_is_told_and_tried_again() {
 async fn a_lock_does_not_hold_up_a_load_for_ever() {
     let server = Postgres::start();
     server.run("CREATE TABLE t (id int); CREATE VIEW v AS SELECT * FROM t");
-    let (mut client, connection) = tokio_postgres::connect(
-        &server.url(SUPERUSER, support::SUPERUSER_PASSWORD, "postgres"),
-        NoTls,
-    )
-    .await
-    .expect("a connection");
-    tokio::spawn(connection);
+    let mut client = connected(&server).await;
     let holding = client.transaction().await.expect("a transaction");
     holding
         .batch_execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
@@ -505,13 +495,7 @@ async fn a_lock_does_not_hold_up_a_load_for_ever() {
 #[tokio::test]
 async fn a_dropped_watch_stops_and_disconnects() {
     let server = Postgres::start();
-    let (observer, connection) = tokio_postgres::connect(
-        &server.url(SUPERUSER, support::SUPERUSER_PASSWORD, "postgres"),
-        NoTls,
-    )
-    .await
-    .expect("a connection");
-    tokio::spawn(connection);
+    let observer = connected(&server).await;
     let connected = async || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollgate catalog'";
         observer

@@ -27,6 +27,9 @@ use crate::wire;
 /// Messages of a login are small; a server that sends more is none.
 const MAX_LOGIN_FRAME: usize = 64 * 1024;
 
+/// Notices of a login that are kept for its user, in bytes.
+const MAX_LOGIN_NOTICES: usize = 16 * 1024;
+
 /// How long a connection that was idle may take to answer that it is there.
 const CHECK: Duration = Duration::from_secs(3);
 
@@ -139,6 +142,7 @@ impl Connector {
         let mut login = BackendLogin::new(&key.user, secret.as_ref(), stream.link());
         let mut received = BytesMut::with_capacity(8 * 1024);
         let mut reported = BTreeMap::new();
+        let mut notices = BytesMut::new();
         let mut cancel_key = None;
         loop {
             let Some(header) =
@@ -166,7 +170,8 @@ impl Connector {
                 b'K' => cancel_key = Some(wire::backend_key(&frame)?),
                 b'E' => return Err(refusal(&frame)),
                 b'Z' => break,
-                // notices, and the answer to protocol versions and options that were not asked for
+                b'N' if notices.len() + frame.len() <= MAX_LOGIN_NOTICES => notices.extend_from_slice(&frame),
+                // too many notices, and the answer to protocol versions and options that were not asked for
                 b'N' | b'v' => {}
                 _ => return Err(wire::WireError::Malformed("login").into()),
             }
@@ -185,6 +190,7 @@ impl Connector {
             stream,
             received,
             parameters: reported,
+            notices: notices.freeze(),
             cancel,
             registered,
         }));

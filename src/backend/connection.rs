@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::cancel::CancelTarget;
@@ -87,6 +87,7 @@ pub struct Connection {
     /// Somebody knows its process id, who may end it at whatever time: it is not to be used by anybody else.
     known: bool,
     parameters: BTreeMap<String, String>,
+    login_notices: Bytes,
     search_path: Arc<str>,
     reads_committed: bool,
     cancel: Arc<CancelTarget>,
@@ -100,6 +101,8 @@ pub(super) struct LoggedIn {
     pub(super) stream: Transport,
     pub(super) received: BytesMut,
     pub(super) parameters: BTreeMap<String, String>,
+    /// Whole frames.
+    pub(super) notices: Bytes,
     pub(super) cancel: CancelTarget,
     pub(super) registered: Registered,
 }
@@ -122,6 +125,7 @@ impl Connection {
             leftovers: Vec::new(),
             known: false,
             parameters: login.parameters,
+            login_notices: login.notices,
             search_path: "".into(),
             reads_committed: false,
             cancel: Arc::new(login.cancel),
@@ -133,6 +137,11 @@ impl Connection {
     /// Parameters that the server reported at login.
     pub fn parameters(&self) -> &BTreeMap<String, String> {
         &self.parameters
+    }
+
+    /// The notices that came with the login, as frames; at most some thousand bytes.
+    pub fn login_notices(&self) -> &Bytes {
+        &self.login_notices
     }
 
     /// The search path that the login has by itself.

@@ -146,32 +146,44 @@ impl Value for Address {
     }
 }
 
+/// Has `read` read each item of a list, and tells whether all of them were sound; a mistake if `node` is no list.
+fn each(
+    node: &Node<'_>,
+    kind: Kind,
+    reader: &mut Reader<'_>,
+    mut read: impl FnMut(&Node<'_>, &mut Reader<'_>) -> Option<()>,
+) -> Option<bool> {
+    let Some(array) = node.value.as_array() else {
+        node.note_type(kind, reader);
+        return None;
+    };
+    let mut sound = true;
+    for item in array {
+        let item = Node {
+            value: item.get_ref(),
+            path: node.path.clone(),
+            line: reader.line_at(item.span().start),
+        };
+        sound &= read(&item, reader).is_some();
+    }
+    Some(sound)
+}
+
 impl Value for Vec<Address> {
     const KIND: Kind = Kind::Addresses;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let Some(array) = node.value.as_array() else {
-            node.note_type(Self::KIND, reader);
-            return None;
-        };
-        let mut addresses = Self::with_capacity(array.len());
-        let mut sound = true;
-        for item in array {
-            let line = reader.line_at(item.span().start);
-            let item = Node {
-                value: item.get_ref(),
-                path: node.path.clone(),
-                line,
-            };
-            match Address::read(&item, reader) {
-                Some(address) if addresses.contains(&address) => {
-                    let message = format!("{} is listed twice", quoted(&address.to_string()));
-                    reader.note_node(&item, message, None);
-                }
-                Some(address) => addresses.push(address),
-                None => sound = false,
+        let mut addresses = Self::new();
+        let sound = each(node, Self::KIND, reader, |item, reader| {
+            let address = Address::read(item, reader)?;
+            if addresses.contains(&address) {
+                let message = format!("{} is listed twice", quoted(&address.to_string()));
+                reader.note_node(item, message, None);
+            } else {
+                addresses.push(address);
             }
-        }
+            Some(())
+        })?;
         sound.then_some(addresses)
     }
 
@@ -208,28 +220,17 @@ impl Value for Vec<DatabaseName> {
     const KIND: Kind = Kind::Texts;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let Some(array) = node.value.as_array() else {
-            node.note_type(Self::KIND, reader);
-            return None;
-        };
-        let mut names = Vec::with_capacity(array.len());
-        let mut sound = true;
-        for item in array {
-            let line = reader.line_at(item.span().start);
-            let item = Node {
-                value: item.get_ref(),
-                path: node.path.clone(),
-                line,
-            };
-            match sql_name(&item, reader).map(DatabaseName::new) {
-                Some(name) if names.contains(&name) => {
-                    reader.note_node(&item, format!("{} is listed twice", quoted(name.as_str())), None);
-                }
-                Some(name) => names.push(name),
-                None => sound = false,
+        let mut names = Self::new();
+        let sound = each(node, Self::KIND, reader, |item, reader| {
+            let name = DatabaseName::new(sql_name(item, reader)?);
+            if names.contains(&name) {
+                reader.note_node(item, format!("{} is listed twice", quoted(name.as_str())), None);
+            } else {
+                names.push(name);
             }
-        }
-        if array.is_empty() {
+            Some(())
+        })?;
+        if sound && names.is_empty() {
             reader.note_node(node, "is empty", Some("name at least one database".to_owned()));
         }
         (sound && !names.is_empty()).then_some(names)
@@ -245,32 +246,27 @@ impl Value for Networks {
     const KIND: Kind = Kind::Networks;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let Some(array) = node.value.as_array() else {
-            node.note_type(Self::KIND, reader);
-            return None;
-        };
-        let mut networks = Vec::with_capacity(array.len());
-        for item in array {
-            let item = Node {
-                value: item.get_ref(),
-                path: node.path.clone(),
-                line: reader.line_at(item.span().start),
-            };
+        let mut networks = Vec::new();
+        let sound = each(node, Self::KIND, reader, |item, reader| {
             let text = item.text(Kind::Text, reader)?;
             match text.parse() {
-                Ok(network) => networks.push(network),
+                Ok(network) => {
+                    networks.push(network);
+                    Some(())
+                }
                 Err(error) => {
                     let hint = "write e.g. \"10.0.0.0/8\" or \"::1\"";
                     let message = format!("{} is not a network: {error}", quoted(text));
-                    reader.note_node(&item, message, Some(hint.to_owned()));
+                    reader.note_node(item, message, Some(hint.to_owned()));
+                    None
                 }
             }
-        }
-        if array.is_empty() {
+        })?;
+        if sound && networks.is_empty() {
             let hint = "name at least one network, or leave the line out to allow every address";
             reader.note_node(node, "is empty", Some(hint.to_owned()));
         }
-        (networks.len() == array.len() && !networks.is_empty()).then_some(Self(networks))
+        (sound && !networks.is_empty()).then_some(Self(networks))
     }
 
     fn rows(&self, setting: &'static Setting, path: &str, rows: &mut Rows) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use socket2::SockRef;
 
 use crate::auth::Proven;
@@ -198,6 +199,7 @@ impl Frontend {
             };
             wire::parameter_status_frame(name, value, &mut door.outbox);
         }
+        door.outbox.extend_from_slice(&greeting.notices);
         Ok((Guest::Member(Box::new(identity)), proven))
     }
 
@@ -230,6 +232,11 @@ impl Frontend {
         restored.await.map_err(refused_setting)?;
         let greeting = Arc::new(Greeting {
             parameters: lease.parameters().clone(),
+            // what it says to the gateway's own login is for nobody else
+            notices: match &team.login {
+                TeamLogin::AsUser => lease.login_notices().clone(),
+                TeamLogin::Role(_) => Bytes::new(),
+            },
             search_path: Arc::clone(lease.default_search_path()),
             reads_committed: lease.reads_committed(),
         });

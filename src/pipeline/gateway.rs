@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 
 use super::backend::Common;
 use super::realm::{Database, GatewayError, Realm, build, cache_limits, ceiling, quota_limits};
@@ -106,6 +107,8 @@ impl Hash for VerdictKey {
 pub struct Greeting {
     /// ParameterStatus by name.
     pub parameters: BTreeMap<String, String>,
+    /// Notices for users who log in there as themselves, as frames.
+    pub notices: Bytes,
     /// The login's own search path.
     pub search_path: Arc<str>,
     /// Each statement of the login's transactions sees what is committed when it begins.

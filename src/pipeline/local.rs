@@ -53,6 +53,15 @@ pub trait Commands {
     /// There is no such command.
     fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>>;
 
+    /// Whether a portal of `text` may be made.
+    ///
+    /// # Errors
+    ///
+    /// There is no such command, or it must not be run now.
+    fn bind(&self, text: &[u8]) -> Result<(), Box<dyn ClientError>> {
+        self.columns(text).map(drop)
+    }
+
     /// Does what `text` says; `None` for an empty one.
     ///
     /// # Errors
@@ -105,6 +114,11 @@ pub fn answer_simple(text: &[u8], commands: &mut dyn Commands, out: &mut BytesMu
         wire::empty_query(out);
     }
     true
+}
+
+/// Whether a text is the empty query, as one of nothing but comments and semicolons is.
+pub(super) fn is_empty(text: &[u8]) -> bool {
+    statements_of(text).next().is_none()
 }
 
 /// The statements between the semicolons of a text, empty ones left out.
@@ -160,7 +174,7 @@ pub fn answer_extended(
                 let bind = wire::bind(body)?;
                 match statements.prepared(bind.statement).map(Arc::clone) {
                     None => Err(undefined(bind.statement)),
-                    Some(prepared) => commands.columns(&prepared.text).map(|_| {
+                    Some(prepared) => commands.bind(&prepared.text).map(|()| {
                         let portal = Portal {
                             analysis: Some(prepared.analysis.clone()),
                             local: Some(LocalPortal {

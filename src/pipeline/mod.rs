@@ -25,6 +25,7 @@ mod outgoing;
 mod own;
 mod processes;
 mod realm;
+mod refuse;
 mod relay;
 mod rename;
 mod replay;

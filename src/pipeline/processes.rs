@@ -14,11 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::error::ServeError;
 use super::facts::{Facts, Form};
 use super::lookup::{bound, bound_by};
+use super::replay::confirm;
 use super::serve::{Served, Story};
 use super::session::{Binding, Interrupted, Session};
 use super::sessions::SessionCard;
 use crate::cache::KeyParameter;
-use crate::session::{Ending, LocalPortal, Portal, Request};
+use crate::session::{Ending, FrameSpan, LocalPortal, Portal, Request};
 use crate::sql::{Backslash, ProcessCall, ProcessTarget, ProcessUse};
 use crate::telemetry::event::RequestEnd;
 use crate::wire::{self, ColumnType, FrontendTag, TargetKind, TransactionStatus, Value};
@@ -227,20 +228,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 /// What a part of a series does, if it does no more than to bind one portal, or to run one.
 fn series_step(request: &Request) -> Option<Step> {
     let (mut bind, mut executes) = (None, 0);
-    for (index, frame) in request.frames.iter().enumerate() {
-        match frame.tag {
-            FrontendTag::Bind if bind.is_none() => bind = Some(index),
-            FrontendTag::Execute => executes += 1,
-            FrontendTag::Describe | FrontendTag::Flush | FrontendTag::Sync => {}
-            FrontendTag::Bind
-            | FrontendTag::Parse
-            | FrontendTag::Close
-            | FrontendTag::Query
-            | FrontendTag::FunctionCall
-            | FrontendTag::CopyData
-            | FrontendTag::CopyDone
-            | FrontendTag::CopyFail
-            | FrontendTag::Terminate => return None,
+    for (index, FrameSpan { tag, .. }) in request.frames.iter().enumerate() {
+        if *tag == FrontendTag::Bind && bind.is_none() {
+            bind = Some(index);
+        } else if *tag == FrontendTag::Execute {
+            executes += 1;
+        } else if !matches!(
+            tag,
+            FrontendTag::Describe | FrontendTag::Flush | FrontendTag::Sync
+        ) {
+            return None;
         }
     }
     match (bind, executes) {
@@ -290,31 +287,19 @@ impl Said {
         let asked_for = &self.formats;
         for span in &request.frames {
             let frame = bytes.get(span.start..span.end).unwrap_or_default();
-            match span.tag {
-                FrontendTag::Parse => wire::simple(b'1', out),
-                FrontendTag::Bind => wire::simple(b'2', out),
-                FrontendTag::Close => wire::simple(b'3', out),
-                FrontendTag::Describe => {
-                    if wire::target(frame).is_ok_and(|target| target.kind == TargetKind::Statement) {
-                        let types: &[u32] = match self.call.target {
-                            ProcessTarget::Parameter => &[23],
-                            ProcessTarget::Own | ProcessTarget::Number(_) => &[],
-                        };
-                        wire::parameter_description(types, out);
-                        self.describe(&[], out);
-                    } else {
-                        self.describe(asked_for, out);
-                    }
-                }
-                FrontendTag::Execute => self.run(asked_for, out),
-                FrontendTag::Sync => wire::ready_for_query(status, out),
-                FrontendTag::Query
-                | FrontendTag::Flush
-                | FrontendTag::FunctionCall
-                | FrontendTag::CopyData
-                | FrontendTag::CopyDone
-                | FrontendTag::CopyFail
-                | FrontendTag::Terminate => {}
+            if span.tag == FrontendTag::Execute {
+                self.run(asked_for, out);
+            } else if span.tag != FrontendTag::Describe {
+                confirm(span.tag, status, out);
+            } else if wire::target(frame).is_ok_and(|target| target.kind == TargetKind::Statement) {
+                let types: &[u32] = match self.call.target {
+                    ProcessTarget::Parameter => &[23],
+                    ProcessTarget::Own | ProcessTarget::Number(_) => &[],
+                };
+                wire::parameter_description(types, out);
+                self.describe(&[], out);
+            } else {
+                self.describe(asked_for, out);
             }
         }
     }

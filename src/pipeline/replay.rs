@@ -91,36 +91,26 @@ pub(super) fn replay(
         let mut tail: Option<BytesMut> = None;
         for (index, span) in request.frames.iter().enumerate() {
             let out = tail.as_mut().unwrap_or(out);
-            match span.tag {
-                FrontendTag::Parse => wire::simple(b'1', out),
-                FrontendTag::Bind => wire::simple(b'2', out),
-                FrontendTag::Close => wire::simple(b'3', out),
-                FrontendTag::Describe => {
-                    let statement = frame(index)
-                        .and_then(|frame| wire::target(frame).ok())
-                        .is_some_and(|target| target.kind == TargetKind::Statement);
-                    if statement {
-                        if parameters > 0 {
-                            return Err(Shortage::ParameterTypes);
-                        }
-                        wire::parameter_description(&[], out);
-                        out.extend_from_slice(&described(&[])?);
-                    } else {
-                        out.extend_from_slice(&described(formats.unwrap_or_default())?);
-                    }
+            if span.tag == FrontendTag::Execute {
+                let end = tail.insert(BytesMut::with_capacity(64));
+                end.extend_from_slice(&entry.command_complete);
+                continue;
+            }
+            if span.tag != FrontendTag::Describe {
+                confirm(span.tag, status, out);
+                continue;
+            }
+            let statement = frame(index)
+                .and_then(|frame| wire::target(frame).ok())
+                .is_some_and(|target| target.kind == TargetKind::Statement);
+            if statement {
+                if parameters > 0 {
+                    return Err(Shortage::ParameterTypes);
                 }
-                FrontendTag::Execute => {
-                    let end = tail.insert(BytesMut::with_capacity(64));
-                    end.extend_from_slice(&entry.command_complete);
-                }
-                FrontendTag::Sync => wire::ready_for_query(status, out),
-                FrontendTag::Query
-                | FrontendTag::Flush
-                | FrontendTag::FunctionCall
-                | FrontendTag::CopyData
-                | FrontendTag::CopyDone
-                | FrontendTag::CopyFail
-                | FrontendTag::Terminate => {}
+                wire::parameter_description(&[], out);
+                out.extend_from_slice(&described(&[])?);
+            } else {
+                out.extend_from_slice(&described(formats.unwrap_or_default())?);
             }
         }
         Ok(tail.unwrap_or_default())
@@ -131,6 +121,25 @@ pub(super) fn replay(
             out.truncate(before);
             Err(shortage)
         }
+    }
+}
+
+/// Answers a message that is answered in the same way whatever was asked for; to others it says nothing.
+pub(super) fn confirm(tag: FrontendTag, status: TransactionStatus, out: &mut BytesMut) {
+    match tag {
+        FrontendTag::Parse => wire::simple(b'1', out),
+        FrontendTag::Bind => wire::simple(b'2', out),
+        FrontendTag::Close => wire::simple(b'3', out),
+        FrontendTag::Sync => wire::ready_for_query(status, out),
+        FrontendTag::Query
+        | FrontendTag::Describe
+        | FrontendTag::Execute
+        | FrontendTag::Flush
+        | FrontendTag::FunctionCall
+        | FrontendTag::CopyData
+        | FrontendTag::CopyDone
+        | FrontendTag::CopyFail
+        | FrontendTag::Terminate => {}
     }
 }
 

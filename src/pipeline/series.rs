@@ -345,29 +345,24 @@ impl<'a> Series<'a> {
         }
     }
 
+    /// What the series has done so far and the server has still to confirm, the latest first.
+    fn done(&self) -> impl Iterator<Item = &Confirmation> {
+        let series = self.facts.confirmations.iter().rev();
+        series.chain(self.reader.late.iter().rev())
+    }
+
     /// The statement `name` as it is at this point of the series.
     fn statement(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
-        // what an earlier part of the series did, and the server has still to confirm, comes before
-        let series = self.facts.confirmations.iter().rev();
-        for confirmation in series.chain(self.reader.late.iter().rev()) {
-            match confirmation {
-                Confirmation::Prepared(prepared, statement) if **prepared == *name => return Some(statement),
-                Confirmation::ClosedStatement(closed) if **closed == *name => return None,
-                // the unnamed statement is not SQL's to close
-                Confirmation::Deallocated(None) if !name.is_empty() => return None,
-                Confirmation::Deallocated(Some(closed)) | Confirmation::PreparedBySql(closed)
-                    if closed.as_bytes() == name =>
-                {
-                    return None;
-                }
-                Confirmation::Prepared(..)
-                | Confirmation::ClosedStatement(_)
-                | Confirmation::Described(_)
-                | Confirmation::Visited(..)
-                | Confirmation::PreparedBySql(_)
-                | Confirmation::Deallocated(_)
-                | Confirmation::Bound(..)
-                | Confirmation::Nothing => {}
+        for confirmation in self.done() {
+            if let Confirmation::Prepared(prepared, statement) = confirmation
+                && **prepared == *name
+            {
+                return Some(statement);
+            }
+            let by_sql =
+                matches!(confirmation, Confirmation::PreparedBySql(prepared) if prepared.as_bytes() == name);
+            if by_sql || takes_away(confirmation, name) {
+                return None;
             }
         }
         self.reader.statements.prepared(name)
@@ -375,25 +370,14 @@ impl<'a> Series<'a> {
 
     /// Whether the statement `name` is at the connection under that name at this point of the series, so that SQL finds it.
     fn known_to_sql(&self, name: &[u8]) -> bool {
-        let series = self.facts.confirmations.iter().rev();
-        for confirmation in series.chain(self.reader.late.iter().rev()) {
-            match confirmation {
-                Confirmation::Visited(known, _) | Confirmation::PreparedBySql(known)
-                    if known.as_bytes() == name =>
-                {
-                    return true;
-                }
-                Confirmation::Deallocated(None) => return false,
-                Confirmation::Deallocated(Some(closed)) if closed.as_bytes() == name => return false,
-                Confirmation::ClosedStatement(closed) if **closed == *name => return false,
-                Confirmation::Prepared(..)
-                | Confirmation::ClosedStatement(_)
-                | Confirmation::Described(_)
-                | Confirmation::Visited(..)
-                | Confirmation::PreparedBySql(_)
-                | Confirmation::Deallocated(_)
-                | Confirmation::Bound(..)
-                | Confirmation::Nothing => {}
+        for confirmation in self.done() {
+            if let Confirmation::Visited(known, _) | Confirmation::PreparedBySql(known) = confirmation
+                && known.as_bytes() == name
+            {
+                return true;
+            }
+            if takes_away(confirmation, name) {
+                return false;
             }
         }
         let name = std::str::from_utf8(name);
@@ -408,9 +392,8 @@ impl<'a> Series<'a> {
     }
 
     fn portal(&self, name: &[u8]) -> Option<Analysis> {
-        let series = self.facts.confirmations.iter().rev();
-        let bound = series.chain(self.reader.late.iter().rev()).find_map(|late| {
-            let Confirmation::Bound(bound, portal) = late else {
+        let bound = self.done().find_map(|done| {
+            let Confirmation::Bound(bound, portal) = done else {
                 return None;
             };
             (**bound == *name).then_some(portal)
@@ -418,5 +401,20 @@ impl<'a> Series<'a> {
         bound
             .or_else(|| self.reader.statements.portal(name))
             .and_then(|portal| portal.analysis.clone())
+    }
+}
+
+/// Whether there is no statement `name` after it. The unnamed statement is not SQL's to close.
+fn takes_away(confirmation: &Confirmation, name: &[u8]) -> bool {
+    match confirmation {
+        Confirmation::ClosedStatement(closed) => **closed == *name,
+        Confirmation::Deallocated(None) => !name.is_empty(),
+        Confirmation::Deallocated(Some(closed)) => closed.as_bytes() == name,
+        Confirmation::Prepared(..)
+        | Confirmation::Described(_)
+        | Confirmation::Visited(..)
+        | Confirmation::PreparedBySql(_)
+        | Confirmation::Bound(..)
+        | Confirmation::Nothing => false,
     }
 }

@@ -93,6 +93,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let read = Facts::read(request, bytes, &reader, spare);
         let mut facts = match read {
             Ok(facts) => facts,
+            Err(error) if self.ignores() => {
+                self.drop_request(request);
+                self.refuse(request, &error.into());
+                return Ok(());
+            }
             Err(error) => return self.protocol_error(&error.into()),
         };
         if facts.own > 0 {

@@ -26,11 +26,11 @@ use crate::backend::{BackendError, Connector, ServerKey};
 use crate::cache::{KeyBuilder, WriteGuard};
 use crate::config::BackendKind;
 use crate::pool::Lease;
-use crate::session::{Collected, Collector, Ending, Pins, Request, SettingValue, Settings, Statements};
+use crate::session::{Collected, Collector, Pins, Request, SettingValue, Settings, Statements};
 use crate::sql::{Backslash, Fingerprint};
 use crate::telemetry::Verdict;
 use crate::types::UserName;
-use crate::wire::{self, TransactionStatus, error_response, ready_for_query};
+use crate::wire::{self, TransactionStatus, error_response};
 
 /// Answers that may wait for a client while its next request, which came ahead, is served.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -133,9 +133,9 @@ pub struct Session<S> {
     pub(super) canonical: Vec<u8>,
     collector: Collector,
     /// Bytes still to come of a long message that is not served.
-    unwanted: usize,
+    pub(super) unwanted: usize,
     /// An error was told in a series: what comes is ignored up to the next Sync.
-    skipping: bool,
+    pub(super) skipping: bool,
 }
 
 /// Why a session is over.
@@ -387,49 +387,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
         }
         true
-    }
-
-    /// Ignores a request after an error in its series, as the server does up to the next Sync.
-    fn skip(&mut self, request: &Request) {
-        self.drop_request(request);
-        if request.ending == Ending::Sync {
-            self.skipping = false;
-            let status = self.status();
-            ready_for_query(status, self.client.outbox());
-        }
-    }
-
-    /// Tells the client an error in place of the request's answer.
-    pub(super) fn refuse(&mut self, request: &Request, error: &ServeError) {
-        error_response(error, self.client.outbox());
-        self.note_failed();
-        self.end_refused(request);
-    }
-
-    /// Throws the request's bytes away, also those that are still to come.
-    pub(super) fn drop_request(&mut self, request: &Request) {
-        self.client.consume(request.len);
-        self.unwanted = request.left();
-    }
-
-    /// What follows the error that is told in place of a request's answer.
-    pub(super) fn end_refused(&mut self, request: &Request) {
-        match request.ending {
-            Ending::Call | Ending::Sync => {
-                let status = self.status();
-                ready_for_query(status, self.client.outbox());
-            }
-            Ending::Flush | Ending::Full | Ending::Long { .. } if request.calls() => {
-                let status = self.status();
-                ready_for_query(status, self.client.outbox());
-            }
-            Ending::Flush | Ending::Full | Ending::Long { .. } => self.skipping = true,
-        }
-    }
-
-    /// Ignores what the client sends until its next Sync.
-    pub(super) fn skip_to_sync(&mut self) {
-        self.skipping = true;
     }
 
     /// Sends what is in the outbox and then `bytes`.

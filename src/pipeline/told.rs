@@ -151,6 +151,7 @@ mod tests {
             parameters: parameters
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
+            notices: Bytes::new(),
             search_path: "".into(),
             reads_committed: true,
         };

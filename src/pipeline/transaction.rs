@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
 use super::facts::{Facts, Form};
-use super::local::{Answer, Commands, answer_extended, answer_simple};
+use super::local::{Answer, Commands, answer_extended, answer_simple, is_empty};
 use super::observe::{Confirmation, Observer};
 use super::relay::RelayEnd;
 use super::serve::{Served, Story};
@@ -110,13 +110,21 @@ impl Control<'_> {
 
 impl Commands for Control<'_> {
     fn columns(&self, text: &[u8]) -> Result<Option<&'static [Column]>, Box<dyn ClientError>> {
+        // the empty query is prepared and described whatever has failed
+        if is_empty(text) {
+            return Ok(None);
+        }
+        self.bind(text).map(|()| None)
+    }
+
+    fn bind(&self, text: &[u8]) -> Result<(), Box<dyn ClientError>> {
         let ends = self
             .statement(text)
             .is_some_and(|statement| self.begun.after(&statement, text, self.kind).is_some());
         if matches!(self.begun, Begun::Failed(_)) && !ends {
             return Err(Box::new(ServeError::FailedTransaction));
         }
-        Ok(None)
+        Ok(())
     }
 
     fn run(&mut self, text: &[u8]) -> Result<Option<Answer>, Box<dyn ClientError>> {

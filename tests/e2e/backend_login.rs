@@ -13,10 +13,10 @@ use crate::support::wire::{Login, Wire};
 use crate::support::{PasswordForm, Postgres, give_to_server};
 
 /// A team whose users log in as they are.
-const SELF: &str = "[team.self]\nbackend = \"warehouse\"\nlogin = { as_user = true }";
+pub(crate) const SELF: &str = "[team.self]\nbackend = \"warehouse\"\nlogin = { as_user = true }";
 
 /// A user of that team, with what the server stores of its password.
-fn member(setup: Setup, name: &str) -> Setup {
+pub(crate) fn member(setup: Setup, name: &str) -> Setup {
     let stored = server().run(&format!(
         "SELECT rolpassword FROM pg_authid WHERE rolname = '{name}'"
     ));

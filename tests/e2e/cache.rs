@@ -423,12 +423,8 @@ fn what_follows_discard_all_in_a_pipeline_stays_the_sessions_own() {
     let stage = Stage::with(SCHEMA, &Setup::new().connections(2));
     let mut ana = stage.ana();
     let frames = Frames::new()
-        .parse("", "DISCARD ALL", &[])
-        .bind("", "", &[], &[], &[])
-        .execute("", 0)
-        .parse("", "CREATE TEMPORARY TABLE quiet (a int)", &[])
-        .bind("", "", &[], &[], &[])
-        .execute("", 0)
+        .unnamed("DISCARD ALL")
+        .unnamed("CREATE TEMPORARY TABLE quiet (a int)")
         .sync();
     let reply = ana.ask(&frames);
     let mut ben = stage.gateway.session(BEN);

@@ -42,9 +42,7 @@ fn a_cancel_request_ends_an_extended_query_and_the_batch() {
     let mut ana = stage.ana();
     ana.send(
         &Frames::new()
-            .parse("", "SELECT a FROM t", &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
+            .unnamed("SELECT a FROM t")
             .bind("", "", &[], &[], &[])
             .execute("", 0)
             .sync(),
@@ -172,11 +170,7 @@ fn trap_09_a_client_that_goes_away_has_its_query_cancelled() {
     let lock = stage.block("t");
     for query in [
         blocked_query(),
-        Frames::new()
-            .parse("", "SELECT a FROM t", &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
-            .sync(),
+        Frames::new().unnamed("SELECT a FROM t").sync(),
         // an aggregate, whose answer would be kept
         Frames::new().query("SELECT count(*) FROM t"),
         Frames::new().query("BEGIN; SELECT a FROM t"),

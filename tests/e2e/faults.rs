@@ -4,7 +4,8 @@
 mod backend;
 mod client;
 mod garbage;
+mod in_flight;
 mod moment;
 mod network;
-mod rest;
+pub(crate) mod rest;
 mod storms;

@@ -296,7 +296,7 @@ fn the_console_disconnects_and_kills_and_says_who_did_it() {
 }
 
 /// A server of a test's own, with the gateway's roles and a database of the role `growth` in which `schema` was run.
-fn server(schema: &str) -> Postgres {
+pub(crate) fn server(schema: &str) -> Postgres {
     let server = Postgres::start();
     add_roles(&server);
     server.add_database("dev", GROWTH.0);
@@ -305,12 +305,12 @@ fn server(schema: &str) -> Postgres {
 }
 
 /// A session of the role `growth`, past the gateway.
-fn direct(server: &Postgres) -> Wire {
+pub(crate) fn direct(server: &Postgres) -> Wire {
     Wire::login(server.address(), &Login::new(GROWTH.0, GROWTH.1, "dev"))
 }
 
 /// A gateway before `primary` that knows of the other servers, once all of them answer.
-fn gateway_with(primary: &Postgres, setting: &str, others: &[&Postgres], more: &str) -> Gateway {
+pub(crate) fn gateway_with(primary: &Postgres, setting: &str, others: &[&Postgres], more: &str) -> Gateway {
     let addresses: Vec<String> = others.iter().map(|server| server.address().to_string()).collect();
     let setup = Setup::new().backend(&format!(
         "{setting} = {addresses:?}\nhealth_interval = \"100ms\"\nreader_max_lag = \"0s\"\n{more}"
@@ -320,7 +320,7 @@ fn gateway_with(primary: &Postgres, setting: &str, others: &[&Postgres], more: &
     gateway
 }
 
-fn becomes_up(gateway: &Gateway) {
+pub(crate) fn becomes_up(gateway: &Gateway) {
     let mut console = gateway.console();
     eventually("every server answers", || {
         let states = cells(&console.run("SHOW ENDPOINTS"), "backend", "warehouse", "state");

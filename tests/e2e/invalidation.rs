@@ -222,13 +222,7 @@ fn a_write_whose_writer_vanishes_is_seen() {
         if sync {
             ben.send(&Frames::new().query("INSERT INTO quiet VALUES (1)"));
         } else {
-            ben.send(
-                &Frames::new()
-                    .parse("", "INSERT INTO quiet VALUES (1)", &[])
-                    .bind("", "", &[], &[], &[])
-                    .execute("", 0)
-                    .sync(),
-            );
+            ben.send(&Frames::new().unnamed("INSERT INTO quiet VALUES (1)").sync());
         }
         drop(ben);
         // whether it was done is up to the race; the cache must agree with the server in the end

@@ -101,11 +101,7 @@ fn clients(stage: &Stage) -> u64 {
 fn frames(sql: &str, protocol: Protocol) -> Frames {
     match protocol {
         Protocol::Simple => Frames::new().query(sql),
-        Protocol::Extended => Frames::new()
-            .parse("", sql, &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
-            .sync(),
+        Protocol::Extended => Frames::new().unnamed(sql).sync(),
     }
 }
 
@@ -127,12 +123,7 @@ fn vanish(stage: &Stage, sql: &str, protocol: Protocol, when: When, end: End) {
             match protocol {
                 Protocol::Simple => ana.send(&Frames::new().query(&format!("{sql}; SELECT a FROM locked"))),
                 Protocol::Extended => {
-                    let series = |frames: Frames, sql: &str| {
-                        frames
-                            .parse("", sql, &[])
-                            .bind("", "", &[], &[], &[])
-                            .execute("", 0)
-                    };
+                    let series = |frames: Frames, sql: &str| frames.unnamed(sql);
                     ana.send(&series(series(Frames::new(), sql), "SELECT a FROM locked").sync());
                 }
             }
@@ -187,14 +178,9 @@ fn what_vanishes(protocol: Protocol) {
     }
 }
 
-#[test]
-fn the_next_client_meets_nothing_of_one_that_vanished() {
-    what_vanishes(Protocol::Simple);
-}
-
-#[test]
-fn the_next_client_meets_nothing_of_one_that_vanished_in_the_extended_protocol() {
-    what_vanishes(Protocol::Extended);
+each! { what_vanishes:
+    the_next_client_meets_nothing_of_one_that_vanished = Protocol::Simple;
+    the_next_client_meets_nothing_of_one_that_vanished_in_the_extended_protocol = Protocol::Extended;
 }
 
 #[test]
@@ -379,6 +365,74 @@ fn a_function_call_in_a_transaction_that_the_gateway_made_fail_is_answered() {
 }
 
 #[test]
+fn the_empty_query_in_a_transaction_that_the_gateway_made_fail_is_as_at_the_server() {
+    let stage = Stage::with("", &narrow());
+    let mut direct = direct(&stage.database);
+    let mut ana = stage.ana();
+    let prepared = |name: &str, sql: &str| Frames::new().parse(name, sql, &[]);
+    let bind = |frames: Frames, name: &str| frames.bind("", name, &[], &[], &[]).execute("", 0).sync();
+    for wire in [&mut ana, &mut direct] {
+        wire.ask(&prepared("empty", "").sync());
+        wire.ask(&prepared("one", "SELECT 1").sync());
+    }
+    // heard of by the server before the error or not; what is bound before it is there behind it
+    let begin = || Frames::new().query("BEGIN");
+    let bound = || {
+        Frames::new()
+            .bind("b", "empty", &[], &[], &[])
+            .execute("b", 0)
+            .sync()
+    };
+    for before in [
+        &[begin()][..],
+        &[begin(), Frames::new().query("SELECT 1")],
+        &[begin(), bound()],
+    ] {
+        for frames in before {
+            assert_eq!(ana.ask(frames).tags(), direct.ask(frames).tags());
+        }
+        refused(&ana.query("SELECT lastval()"), "0A000", 'E', "lastval");
+        direct.query("SELECT 1/0");
+        for (what, frames) in [
+            ("prepared", prepared("", "").sync()),
+            (
+                "described",
+                prepared("", " -- nothing\n;;").describe_statement("").sync(),
+            ),
+            (
+                "described by name",
+                Frames::new().describe_statement("empty").sync(),
+            ),
+            ("bound", bind(Frames::new(), "empty")),
+            ("prepared and bound", bind(prepared("", ""), "")),
+            (
+                "prepared, and something else bound",
+                bind(prepared("", ""), "one"),
+            ),
+            ("run", Frames::new().execute("b", 0).sync()),
+            (
+                "described and run",
+                Frames::new().describe_portal("b").execute("b", 0).sync(),
+            ),
+            ("asked for", Frames::new().query("")),
+            ("asked for in other words", Frames::new().query(" ; -- nothing")),
+            ("something else prepared", prepared("", "SELECT 1").sync()),
+        ] {
+            for _ in 0..2 {
+                let (here, there) = (ana.ask(&frames), direct.ask(&frames));
+                assert_eq!(
+                    (here.tags(), here.sqlstate(), here.status()),
+                    (there.tags(), there.sqlstate(), there.status()),
+                    "{what}"
+                );
+            }
+        }
+        assert_eq!(ana.run("ROLLBACK").status(), 'I');
+        direct.run("ROLLBACK");
+    }
+}
+
+#[test]
 fn an_error_of_the_gateway_undoes_the_transaction_as_one_of_the_server_does() {
     let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
     let mut ana = stage.ana();
@@ -477,10 +531,7 @@ fn errors_do_not_let_a_connections_statements_grow_beyond_their_limit() {
     let stage = Stage::with("CREATE TABLE t (a int)", &setup);
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
     let fails = |frames: Frames, round: usize| match round % 3 {
-        0 => frames
-            .parse("", "SELECT 1/0", &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0),
+        0 => frames.unnamed("SELECT 1/0"),
         1 => frames.parse("", "SELEC", &[]),
         _ => frames.bind("", "nowhere", &[], &[], &[]),
     };
@@ -523,12 +574,7 @@ fn errors_do_not_let_a_connections_statements_grow_beyond_their_limit() {
 fn an_error_of_the_gateway_undoes_its_series() {
     let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    let batch = |sql: &str| {
-        Frames::new()
-            .parse("", sql, &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
-    };
+    let batch = |sql: &str| Frames::new().unnamed(sql);
     let write = || batch("INSERT INTO t VALUES (1)");
     let default = ben.value("SHOW TimeZone");
     for sql in ["SET tollgate.cache = 'perhaps'", "SHOW tollgate.last"] {

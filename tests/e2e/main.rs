@@ -10,6 +10,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// Tests that differ in what one function is called with.
+macro_rules! each {
+    ($check:ident: $($name:ident = $case:expr;)+) => {
+        $(#[test]
+        fn $name() {
+            $check($case);
+        })+
+    };
+}
+
 mod script;
 mod stage;
 
@@ -20,6 +30,7 @@ mod compat;
 mod console;
 mod drivers;
 mod encryption;
+mod failover;
 mod faults;
 mod flights;
 mod ha;
@@ -33,6 +44,7 @@ mod pool;
 mod processes;
 mod property;
 mod quota;
+mod readers;
 mod relay;
 mod security;
 mod sessions;
@@ -41,3 +53,4 @@ mod streaming;
 mod traps;
 mod wire_random;
 mod wire_scripts;
+mod words;

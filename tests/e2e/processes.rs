@@ -232,9 +232,7 @@ fn whoever_learns_a_process_id_of_the_server_keeps_its_connection() {
         }
         // among others it is the server's to answer
         let series = Frames::new()
-            .parse("", "SELECT pg_backend_pid()", &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
+            .unnamed("SELECT pg_backend_pid()")
             .bind("", "", &[], &[], &[])
             .execute("", 0)
             .sync();

@@ -253,11 +253,7 @@ fn a_query_that_runs_too_long_is_cancelled_with_words_of_the_gateway() {
     let mut ana = stage.ana();
     for query in [
         blocked(),
-        Frames::new()
-            .parse("", "SELECT a FROM t", &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
-            .sync(),
+        Frames::new().unnamed("SELECT a FROM t").sync(),
         Frames::new().query("SELECT count(*) FROM t"),
     ] {
         let began = Instant::now();

@@ -78,14 +78,7 @@ fn a_long_text_that_fails_leaves_a_sound_session() {
     assert_eq!((reply.sqlstate().as_str(), reply.status()), ("42601", 'I'));
     assert_eq!(ana.value("SELECT 2"), "2");
     // an error in front of a long message: it is ignored whole, up to the Sync
-    let reply = ana.ask(
-        &Frames::new()
-            .parse("", "SELEKT", &[])
-            .parse("", &text, &[])
-            .bind("", "", &[], &[], &[])
-            .execute("", 0)
-            .sync(),
-    );
+    let reply = ana.ask(&Frames::new().parse("", "SELEKT", &[]).unnamed(&text).sync());
     assert_eq!(reply.tags(), "EZ");
     assert_eq!(ana.value("SELECT 3"), "3");
 }

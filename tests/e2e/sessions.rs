@@ -57,33 +57,23 @@ fn named_statements_of_two_sessions_do_not_meet() {
 
 #[test]
 fn trap_10_settings_follow_their_session_and_nobody_else() {
-    let stage = Stage::with("CREATE SCHEMA other", &narrow());
-    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    let before: Vec<String> = [
+    const NAMES: [&str; 5] = [
         "TimeZone",
         "search_path",
         "statement_timeout",
         "DateStyle",
         "work_mem",
-    ]
-    .iter()
-    .map(|name| ben.value(&format!("SHOW {name}")))
-    .collect();
+    ];
+    let stage = Stage::with("CREATE SCHEMA other", &narrow());
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    let before = NAMES.map(|name| ben.value(&format!("SHOW {name}")));
     ana.run("SET TimeZone = 'Asia/Tokyo'");
     ana.run("SET search_path = other, public");
     ana.run("SET statement_timeout TO 12345");
     ana.run("SET DateStyle TO 'German'");
     ana.run("SET SESSION work_mem = '7MB'");
     for _ in 0..2 {
-        for (name, (own, others)) in [
-            "TimeZone",
-            "search_path",
-            "statement_timeout",
-            "DateStyle",
-            "work_mem",
-        ]
-        .iter()
-        .zip(
+        for (name, (own, others)) in NAMES.iter().zip(
             ["Asia/Tokyo", "other, public", "12345ms", "German, DMY", "7MB"]
                 .iter()
                 .zip(&before),

@@ -1,24 +1,23 @@
 //! Mistakes that gateways between PostgreSQL and its clients are known for; each has a number, here and elsewhere in the
 //! names of these tests.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::login::refused;
 use crate::relay::narrow;
 use crate::stage::{Stage, server};
 use crate::support::frames::{Frames, startup};
-use crate::support::gateway::{ANA, BEN, DASH, Gateway, Setup};
+use crate::support::gateway::{ANA, BEN, DASH, GROWTH, Gateway, Setup};
+use crate::support::interposer::{Said, Side, interposed};
 use crate::support::wait::becomes;
 use crate::support::wire::{Login, Wire};
 use crate::support::{SUPERUSER, SUPERUSER_PASSWORD};
 
 /// A batch up to its Execute.
 fn open_batch(mark: &str) -> Frames {
-    Frames::new()
-        .parse("", &format!("SELECT '{mark}'"), &[])
-        .bind("", "", &[], &[], &[])
-        .execute("", 0)
+    Frames::new().unnamed(&format!("SELECT '{mark}'"))
 }
 
 /// Clients of `users` at once; each asks for marks of its own.
@@ -89,10 +88,7 @@ fn trap_02_rows_reach_the_client_that_asked_although_the_backend_is_slow_and_oth
 fn trap_03_a_copy_by_the_extended_protocol_gives_its_connection_back() {
     let stage = Stage::with("CREATE TABLE t (a int)", &narrow());
     let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
-    let begin = Frames::new()
-        .parse("", "COPY t FROM STDIN", &[])
-        .bind("", "", &[], &[], &[])
-        .execute("", 0);
+    let begin = Frames::new().unnamed("COPY t FROM STDIN");
     for (what, frames, tags) in [
         (
             "a Sync too early",
@@ -226,25 +222,75 @@ fn trap_06_an_error_is_told_once_and_ready_for_query_only_after_the_sync() {
 }
 
 #[test]
-fn trap_07_four_times_as_many_clients_as_connections_get_as_much_done() {
+fn trap_07_four_times_as_many_clients_as_connections_cost_the_server_no_more() {
+    const CONNECTIONS: usize = 2;
     const QUERIES: usize = 240;
-    let stage = Stage::with("", &Setup::new().connections(2));
-    let took = |clients: usize| {
-        let begun = Instant::now();
-        side_by_side(&stage.gateway, &[ANA, BEN], clients, |wire, _| {
+    // what the server hears over the clients' connections, by the messages' letters
+    let heard: Arc<Mutex<BTreeMap<char, usize>>> = Arc::default();
+    let ears = Arc::clone(&heard);
+    let address = interposed(server().address(), move |Said { by, message, login }| {
+        let theirs = login
+            .windows(GROWTH.0.len())
+            .any(|part| part == GROWTH.0.as_bytes());
+        if by == Side::Client && theirs {
+            *ears.lock().unwrap().entry(char::from(message.tag)).or_default() += 1;
+        }
+        None
+    });
+    let setup = Setup::new().connections(CONNECTIONS).backend_address(address);
+    let stage = Stage::with("CREATE TABLE t (a int)", &setup);
+    // every connection that there may be
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    for wire in [&mut ana, &mut ben] {
+        wire.run("BEGIN; SELECT 1");
+    }
+    for wire in [&mut ana, &mut ben] {
+        wire.run("COMMIT");
+    }
+    for clients in [CONNECTIONS, 4 * CONNECTIONS] {
+        let mut expected = heard.lock().unwrap().clone();
+        side_by_side(&stage.gateway, &[ANA, BEN], clients, |wire, client| {
             for round in 0..QUERIES / clients {
-                assert_eq!(wire.value(&format!("SELECT {round}")), round.to_string());
+                let mark = format!("{client} {round}");
+                assert_eq!(wire.value(&format!("SELECT '{mark}'")), mark);
             }
         });
-        begun.elapsed()
+        *expected.entry('Q').or_default() += QUERIES;
+        assert_eq!(*heard.lock().unwrap(), expected, "{clients} clients");
+    }
+}
+
+#[test]
+fn trap_07_above_capacity_every_connection_is_at_work_at_every_moment() {
+    const CONNECTIONS: usize = 2;
+    const CLIENTS: usize = 4 * CONNECTIONS;
+    let stage = Stage::with("CREATE TABLE t (a int)", &Setup::new().connections(CONNECTIONS));
+    let waiting = || {
+        let series = "tollgate_pool_waiting{backend=\"warehouse\"}";
+        usize::try_from(stage.gateway.metric(series)).unwrap()
     };
-    took(2);
-    // logins and other tests take their time too
-    let (at_capacity, above) = (took(2), took(8));
-    assert!(
-        above < at_capacity * 5 + Duration::from_secs(5),
-        "{QUERIES} queries took {at_capacity:?} with 2 clients and {above:?} with 8"
-    );
+    let lock = stage.block("t");
+    let mut line: VecDeque<Wire> = VecDeque::new();
+    for count in 1..=CLIENTS {
+        let mut wire = stage.ana();
+        wire.send(&Frames::new().query("SELECT count(*) FROM t WHERE random() < 2"));
+        line.push_back(wire);
+        becomes(&count.saturating_sub(CONNECTIONS), waiting);
+    }
+    // who came first is served first; when one is done, the next one is at work
+    for left in (0..=CLIENTS - CONNECTIONS).rev() {
+        stage.await_blocked(CONNECTIONS);
+        becomes(&left, waiting);
+        if left > 0 {
+            let mut first = line.pop_front().unwrap();
+            first.cancel();
+            assert_eq!(first.ready().sqlstate(), "57014");
+        }
+    }
+    lock.release();
+    for mut wire in line {
+        assert_eq!(wire.ready().value(), "0");
+    }
 }
 
 #[test]

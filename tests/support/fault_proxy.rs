@@ -5,8 +5,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -67,6 +67,7 @@ struct Weather {
 /// The proxy; it ends with this value, and its connections are then reset.
 pub(crate) struct FaultProxy {
     address: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
     weather: Arc<watch::Sender<Weather>>,
     open: Arc<AtomicUsize>,
     half_closed: Arc<AtomicUsize>,
@@ -95,8 +96,9 @@ impl FaultProxy {
         });
         let weather = Arc::new(weather);
         let (open, half_closed) = (Arc::default(), Arc::default());
+        let target = Arc::new(Mutex::new(target));
         let network = Network {
-            target,
+            target: Arc::clone(&target),
             weather: Arc::clone(&weather),
             open: Arc::clone(&open),
             half_closed: Arc::clone(&half_closed),
@@ -104,6 +106,7 @@ impl FaultProxy {
         runtime.spawn(network.accept(listener));
         Self {
             address,
+            target,
             weather,
             open,
             half_closed,
@@ -135,6 +138,11 @@ impl FaultProxy {
                 Direction::Down => weather.down = fault,
             }
         });
+    }
+
+    /// Brings the connections to come to another server, as a name does that is resolved anew.
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
+        *self.target.lock().expect("the target") = target;
     }
 
     /// Lets everything through again.
@@ -173,7 +181,7 @@ impl Drop for FaultProxy {
 /// What the connections share.
 #[derive(Clone)]
 struct Network {
-    target: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
     weather: Arc<watch::Sender<Weather>>,
     open: Arc<AtomicUsize>,
     half_closed: Arc<AtomicUsize>,
@@ -195,7 +203,8 @@ impl Network {
     async fn carry(&self, client: TcpStream) -> io::Result<()> {
         let weather = self.weather.subscribe();
         let born = weather.borrow().since;
-        let server = TcpStream::connect(self.target).await?;
+        let target = *self.target.lock().expect("the target");
+        let server = TcpStream::connect(target).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let ((client_reads, client_writes), (server_reads, server_writes)) =

@@ -119,6 +119,13 @@ impl Frames {
         self.frame(b'B', &[&body])
     }
 
+    /// A text without parameters, prepared and run without names, up to its Execute.
+    pub(crate) fn unnamed(self, sql: &str) -> Self {
+        self.parse("", sql, &[])
+            .bind("", "", &[], &[], &[])
+            .execute("", 0)
+    }
+
     pub(crate) fn describe_portal(self, name: &str) -> Self {
         self.frame(b'D', &[b"P", name.as_bytes(), b"\0"])
     }

@@ -24,6 +24,7 @@ mod log;
 mod setup;
 pub(crate) mod gateway;
 pub(crate) mod fault_proxy;
+pub(crate) mod interposer;
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -79,9 +80,14 @@ impl Postgres {
             .expect("a temporary directory");
         account.give(directory.path());
         template::copy(&programs, &account, &directory.path().join("data"));
+        Self::up(programs, &account, directory, settings)
+    }
+
+    /// Starts the cluster in `directory` at a free port.
+    fn up(programs: PathBuf, account: &Account, directory: TempDir, settings: &[(&str, &str)]) -> Self {
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
-            let (guard, log, ready) = launch(&programs, &account, directory.path(), port, settings);
+            let (guard, log, ready) = launch(&programs, account, directory.path(), port, settings);
             if ready {
                 return Self {
                     programs,
@@ -130,26 +136,7 @@ impl Postgres {
             account.apply(&mut command);
             (known != "0" && command.output().expect("pg_basebackup runs").status.success()).then_some(())
         });
-        for _ in 0..PORT_ATTEMPTS {
-            let port = free_port();
-            let (guard, log, ready) = launch(&programs, &account, directory.path(), port, &[]);
-            if ready {
-                return Self {
-                    programs,
-                    directory,
-                    port,
-                    guard,
-                    log,
-                };
-            }
-            let text = log.lock().expect("the log").clone();
-            end(guard);
-            assert!(
-                text.contains("Address already in use"),
-                "the standby did not start:\n{text}"
-            );
-        }
-        panic!("no free port after {PORT_ATTEMPTS} attempts");
+        Self::up(programs, &account, directory, &[])
     }
 
     /// The TCP address.
@@ -174,7 +161,8 @@ impl Postgres {
 
     /// Runs psql on `sql` as the superuser in `database`; rows unaligned, columns separated by `|`.
     pub(crate) fn psql_in(&self, database: &str, sql: &str) -> Output {
-        let mut child = Command::new(self.programs.join("psql"))
+        let mut command = Command::new(self.programs.join("psql"));
+        command
             .args([
                 "-X",
                 "-q",
@@ -191,19 +179,8 @@ impl Postgres {
                 "-h",
             ])
             .arg(self.directory.path())
-            .args(["-p", &self.port.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("psql runs");
-        let mut input = child.stdin.take().expect("a pipe");
-        let text = sql.to_owned();
-        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
-        let output = child.wait_with_output().expect("psql ends");
-        // psql stops reading at the first error
-        drop(writer.join().expect("the writer ends"));
-        output
+            .args(["-p", &self.port.to_string()]);
+        fed(command, sql)
     }
 
     /// Runs psql on `script` as `user`, over TCP; otherwise as [`Self::psql_in`].
@@ -261,11 +238,18 @@ pub(crate) fn give_to_server(path: &Path) {
 
 /// Runs psql on `script` at `address`; rows unaligned, columns separated by `|`.
 pub(crate) fn psql_at(address: SocketAddr, user: (&str, &str), database: &str, script: &str) -> Output {
-    let mut child = Command::new(programs().join("psql"))
+    let mut command = Command::new(programs().join("psql"));
+    command
         .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"])
         .args(["-h", "127.0.0.1", "-p", &address.port().to_string()])
         .args(["-U", user.0, "-d", database])
-        .env("PGPASSWORD", user.1)
+        .env("PGPASSWORD", user.1);
+    fed(command, script)
+}
+
+/// Runs psql with `script` as its input.
+fn fed(mut psql: Command, script: &str) -> Output {
+    let mut child = psql
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -206,6 +206,8 @@ impl Wire {
                         .push((texts[0].clone(), texts[1].clone()));
                 }
                 b'K' => self.greeting.key = message.body,
+                // kept with all the others
+                b'N' => {}
                 b'Z' => return Ok(()),
                 b'R' => {
                     let code = u32::from_be_bytes(body[0..4].try_into().expect("four bytes"));

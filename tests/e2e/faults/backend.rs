@@ -10,7 +10,7 @@ use crate::support::wire::{Login, Message, Wire};
 
 /// How a backend goes.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+pub(super) enum Way {
     /// An administrator of the server ends the session.
     Terminated,
     /// The connection is closed.
@@ -24,7 +24,7 @@ enum Way {
 const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
      WHERE datname = current_database() AND usename IN ('growth', 'bi')";
 
-fn stage() -> (Stage, FaultProxy) {
+pub(super) fn stage() -> (Stage, FaultProxy) {
     let proxy = FaultProxy::before(server().address());
     let setup = Setup::new().connections(3).backend_address(proxy.address());
     let stage = Stage::with(SCHEMA, &setup);
@@ -36,7 +36,7 @@ fn stage() -> (Stage, FaultProxy) {
 }
 
 impl Way {
-    fn happen(self, moment: Moment, stage: &Stage, proxy: &FaultProxy) {
+    pub(super) fn happen(self, moment: Moment, stage: &Stage, proxy: &FaultProxy) {
         match self {
             Self::Terminated => {
                 stage.superuser().run(TERMINATE);
@@ -63,7 +63,7 @@ impl Way {
 
 /// What a client hears whose backend is gone: one error, which ends the session, and then the end of the stream. Where rows
 /// come, the stream may end within one, and then there is no error: it would be taken for a part of the row.
-fn told(wire: &mut Wire, rows: bool, what: &str) {
+pub(super) fn told(wire: &mut Wire, rows: bool, what: &str) {
     let bytes = wire.rest();
     let mut rest = bytes.as_slice();
     let mut errors = Vec::new();
@@ -123,24 +123,11 @@ fn at_every_moment(way: Way) {
     }
 }
 
-#[test]
-fn a_terminated_backend_leaves_nothing_behind() {
-    at_every_moment(Way::Terminated);
-}
-
-#[test]
-fn a_connection_to_the_backend_that_is_closed_leaves_nothing_behind() {
-    at_every_moment(Way::Cut);
-}
-
-#[test]
-fn a_connection_to_the_backend_that_is_reset_leaves_nothing_behind() {
-    at_every_moment(Way::Reset);
-}
-
-#[test]
-fn a_backend_that_says_no_more_leaves_nothing_behind() {
-    at_every_moment(Way::HalfOpen);
+each! { at_every_moment:
+    a_terminated_backend_leaves_nothing_behind = Way::Terminated;
+    a_connection_to_the_backend_that_is_closed_leaves_nothing_behind = Way::Cut;
+    a_connection_to_the_backend_that_is_reset_leaves_nothing_behind = Way::Reset;
+    a_backend_that_says_no_more_leaves_nothing_behind = Way::HalfOpen;
 }
 
 /// What a new client is answered: a value, or an error's SQLSTATE.

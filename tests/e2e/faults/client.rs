@@ -72,24 +72,11 @@ fn at_every_moment(way: Way) {
     }
 }
 
-#[test]
-fn a_client_that_closes_leaves_nothing_behind() {
-    at_every_moment(Way::Closed);
-}
-
-#[test]
-fn a_client_whose_connection_is_reset_leaves_nothing_behind() {
-    at_every_moment(Way::Reset);
-}
-
-#[test]
-fn a_client_that_says_no_more_leaves_nothing_behind() {
-    at_every_moment(Way::HalfOpen);
-}
-
-#[test]
-fn a_client_that_takes_its_leave_leaves_nothing_behind() {
-    at_every_moment(Way::Terminate);
+each! { at_every_moment:
+    a_client_that_closes_leaves_nothing_behind = Way::Closed;
+    a_client_whose_connection_is_reset_leaves_nothing_behind = Way::Reset;
+    a_client_that_says_no_more_leaves_nothing_behind = Way::HalfOpen;
+    a_client_that_takes_its_leave_leaves_nothing_behind = Way::Terminate;
 }
 
 #[test]

@@ -76,12 +76,7 @@ impl Moment {
 
     /// Brings a session there, while [`Self::lock`] holds.
     pub(crate) fn enter(self, wire: &mut Wire, stage: &Stage) {
-        let batch = |sql: &str| {
-            Frames::new()
-                .parse("", sql, &[])
-                .bind("", "", &[], &[], &[])
-                .execute("", 0)
-        };
+        let batch = |sql: &str| Frames::new().unnamed(sql);
         let blocked = |wire: &mut Wire, frames: &Frames| {
             wire.send(frames);
             stage.await_blocked(1);
@@ -138,13 +133,9 @@ impl Moment {
             Self::BetweenSyncs => {
                 let frames = batch("SELECT a FROM t")
                     .sync()
-                    .parse("", "SELECT a FROM locked", &[])
-                    .bind("", "", &[], &[], &[])
-                    .execute("", 0)
+                    .unnamed("SELECT a FROM locked")
                     .sync()
-                    .parse("", "SELECT a FROM t", &[])
-                    .bind("", "", &[], &[], &[])
-                    .execute("", 0)
+                    .unnamed("SELECT a FROM t")
                     .sync();
                 wire.send(&frames);
                 assert_eq!(wire.ready().value(), "1");

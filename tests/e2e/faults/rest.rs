@@ -1,7 +1,7 @@
 //! The gateway at rest: what it holds when nobody asks for anything, as `/metrics` and the system tell it.
 
 use crate::stage::Stage;
-use crate::support::gateway::{BI, CONTROL, GROWTH};
+use crate::support::gateway::{BI, CONTROL, GROWTH, Gateway};
 use crate::support::http;
 use crate::support::wait::{becomes, eventually};
 use crate::support::wire::Wire;
@@ -36,7 +36,7 @@ pub(crate) struct Rest {
 }
 
 /// The sum of all series of `name` whose labels have `part`; 0 if there is none.
-fn sum(metrics: &str, name: &str, part: &str) -> u64 {
+pub(crate) fn sum(metrics: &str, name: &str, part: &str) -> u64 {
     metrics
         .lines()
         .filter_map(|line| {
@@ -49,8 +49,8 @@ fn sum(metrics: &str, name: &str, part: &str) -> u64 {
         .sum()
 }
 
-fn held(stage: &Stage, superuser: &mut Wire) -> Held {
-    let (_, metrics) = http::get(stage.gateway.http(), "/metrics");
+fn held(gateway: &Gateway, superuser: &mut Wire) -> Held {
+    let (_, metrics) = http::get(gateway.http(), "/metrics");
     let busy = ["connecting", "leased", "pinned"]
         .iter()
         .map(|state| {
@@ -79,6 +79,11 @@ fn held(stage: &Stage, superuser: &mut Wire) -> Held {
     }
 }
 
+/// Waits until the gateway holds nothing, nor do its teams' logins in the superuser's database.
+pub(crate) fn await_rest(gateway: &Gateway, superuser: &mut Wire) {
+    becomes(&Held::default(), || held(gateway, superuser));
+}
+
 /// Open descriptors of the gateway, without those of connections that it may keep: idle ones, and its own.
 fn descriptors(stage: &Stage, superuser: &mut Wire) -> usize {
     let idle = stage
@@ -99,7 +104,7 @@ impl Rest {
     /// The gateway of `stage`, of which nobody has asked anything yet.
     pub(crate) fn of(stage: &Stage) -> Self {
         let mut superuser = stage.superuser();
-        becomes(&Held::default(), || held(stage, &mut superuser));
+        await_rest(&stage.gateway, &mut superuser);
         // the same twice: a scrape's own connection is gone
         let mut last = 0;
         let descriptors = eventually("the descriptors stay the same", || {
@@ -116,7 +121,7 @@ impl Rest {
     pub(crate) fn returns(&self, stage: &Stage, doubts: u64, after: &str) {
         let start = std::time::Instant::now();
         let mut superuser = stage.superuser();
-        becomes(&Held::default(), || held(stage, &mut superuser));
+        await_rest(&stage.gateway, &mut superuser);
         becomes(&self.descriptors, || descriptors(stage, &mut superuser));
         eprintln!("after {after}: {:?}", start.elapsed());
         let in_doubt = stage.gateway.metric("tollgate_cache_relations_in_doubt");
