@@ -7,13 +7,14 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::facts::Facts;
 use super::observe::Observer;
 use super::relay::{Relay, RelayEnd};
 use super::rename::{KnownStatement, Naming, NamingAct, Renaming};
 use super::session::{Binding, Session};
 use crate::backend::{Asked, Asker, BackendError, Connection};
 use crate::session::{Settings, StatementKey};
-use crate::wire::{self, TransactionStatus};
+use crate::wire::{self, FrontendTag, TransactionStatus};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Compares the statements that the request uses with what the client was told of them; those that are others now
@@ -42,16 +43,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         // a SET would end the series' own transaction, and in an open one take the place of a SET LOCAL
         let resettable = settled && lease.status() == TransactionStatus::Idle;
-        if settled {
-            lease.clear_leftovers();
-        }
         let mut out = std::mem::take(lease.outgoing());
         let mut renaming = Renaming {
             backend: lease,
             epoch,
             limit,
             changed: &[],
-            apart: false,
         };
         let mut set = false;
         for known in &doubtful {
@@ -95,6 +92,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             .iter()
             .filter(|known| known.told.is_some() && lease.statements().description(known.key) != known.told);
         Ok(changed.map(|known| known.key).collect())
+    }
+
+    /// Puts the statements that a simple query names in SQL where it finds them, and waits for them: an error of theirs is
+    /// the query's own, as when the server looks at a statement's text anew under another search path.
+    ///
+    /// # Errors
+    ///
+    /// As a relay ends.
+    pub(super) async fn bring_visited(
+        &mut self,
+        facts: &mut Facts,
+        changed: &[StatementKey],
+        observer: &mut Observer,
+    ) -> Result<(), RelayEnd> {
+        let Binding::Held(lease) = &mut self.binding else {
+            return Err(RelayEnd::BackendGone(BackendError::Closed));
+        };
+        let mut out = std::mem::take(lease.outgoing());
+        let before = out.len();
+        let mut renaming = Renaming {
+            backend: lease,
+            epoch: self.identity.database.epoch(),
+            limit: self.identity.team.backend.max_prepared_statements(),
+            changed,
+        };
+        facts
+            .namings
+            .retain(|naming| !renaming.visit(FrontendTag::Query, naming, &mut out));
+        let visits = out.len() > before;
+        if visits {
+            wire::sync_frame(&mut out);
+            lease.note_sent(Asked::Sync, Asker::Gateway);
+        }
+        *lease.outgoing() = out;
+        if !visits {
+            return Ok(());
+        }
+        observer.confirmations.expect(&mut self.late);
+        observer.confirmations.expect(&mut facts.confirmations);
+        self.hear(observer).await
     }
 
     /// Sends what the gateway asks by itself, and waits for the answers, which the client is not shown but for an error.

@@ -94,6 +94,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 lease.note_settings(None);
             }
         }
+        if settled && std::mem::take(&mut self.rereads) {
+            self.settings_changed();
+        }
         if !in_transaction && !self.pins.any() {
             self.path_unknown = false;
             self.settings_unknown = false;

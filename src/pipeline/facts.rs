@@ -79,6 +79,8 @@ pub(super) struct Facts {
     pub(super) unread_parse: bool,
     /// Describes a statement, parameters and all.
     pub(super) describes_statement: bool,
+    /// What comes after it in its series may be read by other rules.
+    pub(super) rereads: bool,
     /// Messages that are about the gateway's own settings, and messages that are not.
     pub(super) own: usize,
     /// Messages that are about a transaction's begin or end.
@@ -152,6 +154,7 @@ impl Facts {
             parses_unnamed: false,
             unread_parse: false,
             describes_statement: false,
+            rereads: false,
             own: 0,
             control: 0,
             foreign: 0,

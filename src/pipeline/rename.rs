@@ -111,8 +111,6 @@ pub(super) struct Renaming<'a> {
     pub(super) limit: usize,
     /// Statements of which the client was told another description than they have now.
     pub(super) changed: &'a [StatementKey],
-    /// The request is a simple query by itself, and no series is under way: what is sent before it needs a Sync.
-    pub(super) apart: bool,
 }
 
 impl Renaming<'_> {
@@ -221,10 +219,6 @@ impl Renaming<'_> {
         self.backend.note_sent(Asked::Parse(None), Asker::Gateway);
         // until it is known what became of it
         self.backend.leave_behind(&known.name);
-        if self.apart {
-            wire::sync_frame(out);
-            self.backend.note_sent(Asked::Sync, Asker::Gateway);
-        }
         true
     }
 

@@ -119,6 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.numbers_taken |= takes_numbers(facts, !aftermath.stale.is_empty());
         self.path_unknown |= aftermath.moves_path;
         self.settings_unknown |= aftermath.moves_settings;
+        self.rereads |= facts.rereads;
         if self.path_unknown {
             aftermath.distrust_names();
         }
@@ -172,12 +173,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.told.foresee(&aftermath);
         observer.told = std::mem::take(&mut self.told);
         let began = Instant::now();
+        if lease.replies().settled() {
+            lease.clear_leftovers();
+        }
         let mut end = self.carry_begin(&mut observer).await.map(|()| Vec::new());
         let refused = observer.error.is_some();
         if end.is_ok() && !refused && !facts.namings.is_empty() {
             end = self.check_statements(&facts.namings, &mut observer).await;
         }
         let before = self.before();
+        if let Ok(changed) = &end
+            && observer.error.is_none()
+            && !facts.namings.is_empty()
+            && facts.form == Form::Simple
+            && before == Before::Nothing
+        {
+            let brought = self.bring_visited(facts, changed, &mut observer).await;
+            end = brought.and(end);
+        }
         let lacking = facts
             .needs_unnamed
             .filter(|_| !self.unnamed_here && before != Before::Error);
@@ -282,9 +295,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Binding::Held(lease) = &mut self.binding else {
             return RelayEnd::BackendGone(BackendError::Closed);
         };
-        if lease.replies().settled() {
-            lease.clear_leftovers();
-        }
         self.unnamed_here |= sent.unnamed_before.is_some();
         let as_it_is = sent.unnamed_before.is_none_or(|place| place == 0)
             && facts.namings.is_empty()
@@ -298,7 +308,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             request.len
         } else {
             let renaming = Renaming {
-                apart: sent.form == Form::Simple && sent.before == Before::Nothing,
                 backend: lease,
                 epoch: self.identity.database.epoch(),
                 limit: self.identity.team.backend.max_prepared_statements(),

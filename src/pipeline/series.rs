@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::facts::{Facts, Reader};
 use super::observe::Confirmation;
 use super::rename::{KnownStatement, Naming, NamingAct};
+use super::session::changes_reading;
 use crate::backend::is_shared_name;
 use crate::session::{Description, Portal, Prepared, Settings};
-use crate::sql::{Analysis, SessionUse, TransactionControl};
+use crate::sql::{Analysis, PinReason, SessionUse, SettingChange, Statement, TransactionControl};
 use crate::wire::{self, FrontendTag, TargetKind, WireError};
 
 /// Where the name of a statement stands in a `Parse`, behind tag and length, and in a `Describe` or `Close`, behind the
@@ -19,11 +20,17 @@ const NAME_OF_TARGET: usize = 6;
 pub(super) struct Series<'a> {
     pub(super) facts: Facts,
     reader: &'a Reader<'a>,
+    /// Something has run that may have changed settings: a text that is prepared now may not mean what it means elsewhere.
+    moved: bool,
 }
 
 impl<'a> Series<'a> {
     pub(super) fn new(facts: Facts, reader: &'a Reader<'a>) -> Self {
-        Self { facts, reader }
+        Self {
+            facts,
+            reader,
+            moved: false,
+        }
     }
 
     /// Reads the message `frame`, which is the request's message number `index`.
@@ -42,7 +49,7 @@ impl<'a> Series<'a> {
                 self.facts.count(analysis.as_ref());
                 match analysis {
                     Some(analysis) => self.run(index, analysis),
-                    None => self.facts.unknown = true,
+                    None => self.run_unknown(),
                 }
             }
             FrontendTag::Describe => {
@@ -67,14 +74,14 @@ impl<'a> Series<'a> {
                 }
             }
             FrontendTag::Query => {
-                let analysis = self.reader.analyze(wire::query_text(frame)?);
+                let analysis = self.analyze(wire::query_text(frame)?);
                 self.facts.queries = true;
                 self.facts.count(Some(&analysis));
                 self.run(index, analysis);
             }
             FrontendTag::FunctionCall => {
                 self.facts.foreign += 1;
-                self.facts.unknown = true;
+                self.run_unknown();
             }
             FrontendTag::Flush
             | FrontendTag::Sync
@@ -86,11 +93,27 @@ impl<'a> Series<'a> {
         Ok(())
     }
 
+    /// What is known of `text`: nothing, if what runs before it may change how it is read.
+    fn analyze(&self, text: &[u8]) -> Analysis {
+        if self.facts.rereads {
+            return Analysis::unread(text);
+        }
+        self.reader.analyze(text)
+    }
+
+    fn run_unknown(&mut self) {
+        self.facts.unknown = true;
+        self.facts.rereads = true;
+        self.moved = true;
+    }
+
     /// The message number `index` runs `analysis`: what its statements do with prepared ones is to be confirmed, and what
     /// they name that was prepared by protocol has to be at the connection under that name first.
     pub(super) fn run(&mut self, index: usize, analysis: Analysis) {
         let mut first = self.facts.confirmations.len();
         for located in analysis.statements() {
+            self.facts.rereads |= changes_rules(&located.statement);
+            self.moved |= located.statement.setting.is_some() || located.statement.pin.is_some();
             let done = match &located.statement.session {
                 Some(SessionUse::Execute(name)) => {
                     self.visit(index, name, true, &mut first);
@@ -182,7 +205,7 @@ impl<'a> Series<'a> {
     }
 
     fn read_parse(&mut self, index: usize, parse: &wire::Parse<'_>) {
-        let analysis = self.reader.analyze(parse.text);
+        let analysis = self.analyze(parse.text);
         self.facts.count(Some(&analysis));
         self.look_up(index, &analysis);
         let prepared = |key, analysis, settings: &Settings| Prepared {
@@ -211,6 +234,7 @@ impl<'a> Series<'a> {
             self.facts.too_many |= !statements.has_room(parse.text.len() + parse.types.len());
             // what depends on something that is not followed is this session's alone
             let alone = rand::random::<[u8; 16]>();
+            let scope = scope.filter(|_| !self.moved);
             let key = shared.key(scope.unwrap_or(&alone), parse.text, parse.types);
             let prepared = shared.share(key, || prepared(Some(key), analysis, settings));
             let act = if by_sql {
@@ -402,6 +426,36 @@ impl<'a> Series<'a> {
             .or_else(|| self.reader.statements.portal(name))
             .and_then(|portal| portal.analysis.clone())
     }
+}
+
+/// Whether a text that comes after `statement` may be read by other rules than before it, which are the gateway's. Going back
+/// to what the session began with does not change them. Source:
+/// <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS>.
+fn changes_rules(statement: &Statement) -> bool {
+    let setting = match &statement.setting {
+        Some(SettingChange::Set {
+            name,
+            value: Some(value),
+        }) => changes_reading(name, value),
+        Some(SettingChange::SetConfig { name, value }) => changes_reading(name, value),
+        Some(SettingChange::SetLocal { name }) => {
+            ["standard_conforming_strings", "client_encoding"].contains(&&**name)
+        }
+        Some(
+            SettingChange::Set { value: None, .. }
+            | SettingChange::Reset { .. }
+            | SettingChange::ResetAll
+            | SettingChange::Show { .. },
+        )
+        | None => false,
+    };
+    let unseen = statement.pin.is_some_and(|reason| {
+        matches!(
+            reason,
+            PinReason::Setting | PinReason::Procedure | PinReason::Unparsed
+        )
+    });
+    setting || unseen
 }
 
 /// Whether there is no statement `name` after it. The unnamed statement is not SQL's to close.

@@ -114,6 +114,8 @@ pub struct Session<S> {
     pub(super) backslash: Option<Backslash>,
     /// The backend reported, once, that it reads this session's text by other rules.
     pub(super) reads_differently: bool,
+    /// A part of the series may have changed how text is read, and what the backend reports of it comes with the series' end.
+    pub(super) rereads: bool,
     /// The search path may be another than `search_path` says: it was changed in a way that is not followed.
     pub(super) path_unknown: bool,
     /// Any setting may be another than `settings` says.
@@ -166,6 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let mut session = Self {
             settings: identity.startup.clone(),
             reads_differently: identity.reads_differently,
+            rereads: false,
             gateway,
             client,
             card,
@@ -275,7 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         loop {
             match self.collector.collect(self.client.inbox(), in_series)? {
                 Collected::Request(request) => {
-                    if self.reads_differently {
+                    if self.reads_differently || self.rereads {
                         self.backslash = None;
                     }
                     return Ok(Some(request));
@@ -473,27 +476,28 @@ pub fn changes_reading(name: &str, value: &str) -> bool {
     }
 }
 
-/// Whether no character of the encoding has bytes that look like quotes or backslashes.
+/// Whether no character of the encoding has bytes that look like quotes or backslashes, as is known of these. Source:
+/// <https://www.postgresql.org/docs/current/multibyte.html#MULTIBYTE-CHARSET-SUPPORTED>.
 fn ascii_safe(encoding: &str) -> bool {
     let name: String = encoding
         .chars()
         .filter(char::is_ascii_alphanumeric)
         .collect::<String>()
         .to_ascii_uppercase();
-    let unsafe_ones = [
-        "SJIS",
-        "SHIFTJIS",
-        "MSKANJI",
-        "WIN932",
-        "WINDOWS932",
-        "BIG5",
-        "GBK",
-        "WIN936",
-        "UHC",
-        "WIN949",
-        "GB18030",
-        "JOHAB",
-        "SHIFTJIS2004",
+    let safe = [
+        "ALT",
+        "EUC",
+        "ISO8859",
+        "KOI8",
+        "LATIN",
+        "MULEINTERNAL",
+        "SQLASCII",
+        "UNICODE",
+        "UTF8",
+        "WIN1",
+        "WIN8",
+        "WINDOWS1",
+        "WINDOWS8",
     ];
-    !unsafe_ones.iter().any(|known| name.contains(known))
+    safe.iter().any(|known| name.starts_with(known))
 }
