@@ -144,6 +144,11 @@ pub(super) fn statement_obstacle(statement: &Statement, catalog: &Catalog) -> Op
         .or_else(|| {
             (has_function(statement, "time") && names_a_zone(statement)).then_some(BypassReason::Moment)
         })
+        .or_else(|| {
+            catalog
+                .touched_by(statement)
+                .then_some(BypassReason::UserFunction)
+        })
 }
 
 pub(super) fn word_obstacle(word: &str, catalog: &Catalog) -> Option<BypassReason> {

@@ -239,6 +239,7 @@ pub(super) fn definitions() -> Definitions {
         operators: words("<=>"),
         types: words("lucky_number"),
         casts: false,
+        code: Vec::new(),
     }
 }
 

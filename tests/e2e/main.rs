@@ -23,6 +23,7 @@ mod encryption;
 mod faults;
 mod flights;
 mod ha;
+mod hidden_code;
 mod invalidation;
 mod leftovers;
 mod login;

@@ -144,6 +144,76 @@ pub(super) const TYPES: &str = "
         ON a.atttypid = u.oid AND u.column AND a.attnum > 0 AND NOT a.attisdropped AND a.attrelid >= 16384
      GROUP BY u.oid, 1, 2, 3, 4";
 
+/// Name, source, whether that is one expression, defaults of arguments: what users' functions do. The source is null where it
+/// cannot be read, and a function is left out where it does nothing to the session: one in C, which only a superuser can
+/// make, that says it is immutable, or comes with an extension of which that is known. Sources longer than 64 KiB, and
+/// what is beyond 32 MiB of all, are not read.
+pub(super) const SOURCES: &str = "
+    WITH user_function AS (
+        SELECT p.*, l.lanname, sum(octet_length(p.prosrc)) OVER (ORDER BY p.oid) AS so_far
+          FROM pg_proc p
+          JOIN pg_language l ON l.oid = p.prolang
+         WHERE p.oid >= 16384)
+    SELECT p.proname,
+           CASE WHEN p.prokind = 'a'
+                THEN (SELECT concat_ws(' ', g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
+                                       g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn)
+                        FROM pg_aggregate g WHERE g.aggfnoid = p.oid)
+                WHEN p.lanname NOT IN ('sql', 'plpgsql') OR octet_length(p.prosrc) > 65536 OR p.so_far > 33554432 THEN NULL
+                WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid)
+                ELSE p.prosrc
+           END,
+           p.prokind = 'a' OR p.prosrc = '',
+           pg_get_expr(p.proargdefaults, 0)
+      FROM user_function p
+     WHERE NOT (p.lanname IN ('c', 'internal') AND p.prokind <> 'a'
+                AND (p.provolatile = 'i'
+                     OR EXISTS (SELECT FROM pg_depend d
+                                  JOIN pg_extension e ON e.oid = d.refobjid
+                                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+                                   AND d.refclassid = 'pg_extension'::regclass
+                                   AND e.extname IN ('btree_gin', 'btree_gist', 'citext', 'cube', 'fuzzystrmatch', 'hstore',
+                                                     'intarray', 'ltree', 'pg_trgm', 'pgcrypto', 'seg', 'unaccent',
+                                                     'uuid-ossp')
+                                   AND p.proname <> 'set_limit')))";
+
+/// Occasion, relation if it is of one, operator's symbol if it is one, text: code that runs without being called. `r` when the
+/// relation is read, `w` when it is written, `u` both; `o` an operator; `d` a change of definitions; `a` what no statement
+/// names: casts, comparisons, domains.
+pub(super) const OCCASIONS: &str = "
+    SELECT 'w', tgrelid, NULL, pg_get_triggerdef(oid)
+      FROM pg_trigger WHERE tgenabled <> 'D' AND tgfoid >= 16384
+    UNION ALL
+    SELECT 'w', ev_class, NULL, pg_get_ruledef(oid)
+      FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled <> 'D' AND oid >= 16384
+    UNION ALL
+    SELECT 'w', adrelid, NULL, pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid >= 16384
+    UNION ALL
+    SELECT CASE WHEN conrelid <> 0 THEN 'w' ELSE 'a' END, conrelid, NULL, pg_get_constraintdef(oid)
+      FROM pg_constraint WHERE contype IN ('c', 'x') AND oid >= 16384
+    UNION ALL
+    SELECT 'w', indrelid, NULL, concat_ws(' ', pg_get_expr(indexprs, indrelid), pg_get_expr(indpred, indrelid))
+      FROM pg_index WHERE indrelid >= 16384 AND (indexprs IS NOT NULL OR indpred IS NOT NULL)
+    UNION ALL
+    SELECT 'w', partrelid, NULL, pg_get_expr(partexprs, partrelid)
+      FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+    UNION ALL
+    SELECT 'w', oid, NULL, pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'm' AND oid >= 16384
+    UNION ALL
+    SELECT 'u', polrelid, NULL, concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+      FROM pg_policy
+    UNION ALL
+    SELECT 'o', NULL, oprname, oprcode::regproc::text FROM pg_operator WHERE oid >= 16384
+    UNION ALL
+    SELECT 'a', NULL, NULL, castfunc::regproc::text FROM pg_cast WHERE oid >= 16384 AND castfunc >= 16384
+    UNION ALL
+    SELECT 'a', NULL, NULL, amproc::regproc::text FROM pg_amproc WHERE amproc >= 16384
+    UNION ALL
+    SELECT 'a', NULL, NULL, typdefault FROM pg_type WHERE typtype = 'd' AND typdefault IS NOT NULL AND oid >= 16384
+    UNION ALL
+    SELECT 'd', NULL, NULL, evtfoid::regproc::text
+      FROM pg_event_trigger WHERE evtenabled <> 'D' AND evtevent <> 'login'";
+
 /// Whether a cast uses a function of a user that is not immutable.
 pub(super) const CASTS: &str = "
     SELECT EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc
@@ -170,6 +240,13 @@ pub(super) const DIGEST: &str = "
          WHERE k.oid >= 16384 AND n.nspname !~ '^pg_temp_'),
         (SELECT concat(count(*), ':', sum(i.xmin::text::int8)) FROM pg_inherits i JOIN permanent c ON c.oid = i.inhrelid),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_policy),
+        (SELECT concat(count(*), ':', sum(a.xmin::text::int8)) FROM pg_attrdef a JOIN permanent c ON c.oid = a.adrelid),
+        (SELECT concat(count(*), ':', sum(i.indexrelid::int8)) FROM pg_index i JOIN permanent c ON c.oid = i.indrelid
+          WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL),
+        (SELECT concat(count(*), ':', sum(t.xmin::text::int8)) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+          WHERE t.typtype = 'd' AND t.oid >= 16384 AND n.nspname !~ '^pg_temp_'),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_amproc WHERE oid >= 16384),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_event_trigger),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_operator WHERE oid >= 16384),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_cast WHERE oid >= 16384),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_db_role_setting),

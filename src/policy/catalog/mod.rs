@@ -2,13 +2,16 @@
 
 mod graph;
 mod search_path;
+mod touching;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 pub use search_path::search_path;
+pub use touching::{CodeDefinition, Occasion};
 
 use self::graph::Graph;
+use self::touching::Touching;
 use super::cacheability::{names_a_zone, statement_obstacle};
 use super::functions::{FunctionDefinition, Functions};
 use super::reason::BypassReason;
@@ -95,6 +98,8 @@ pub struct Definitions {
     pub types: Vec<Arc<str>>,
     /// A cast uses a function that a user defined and that is not immutable.
     pub casts: bool,
+    /// Code of users that may do something to the server's session; what is not here does nothing to it.
+    pub code: Vec<CodeDefinition>,
 }
 
 /// What a write to a relation changes.
@@ -137,6 +142,7 @@ pub struct Catalog {
     operators: HashSet<Arc<str>>,
     types: HashSet<Arc<str>>,
     hidden_user_code: Option<BypassReason>,
+    touching: Touching,
 }
 
 /// Operators that stand behind syntax without a symbol: `IN`, `BETWEEN`, `LIKE`, `GROUP BY`, `ORDER BY`, `CASE`.
@@ -146,6 +152,7 @@ impl Catalog {
     /// Connects `definitions`.
     pub fn new(definitions: Definitions, generation: u64) -> Self {
         let graph = Graph::new(&definitions);
+        let touching = Touching::new(&definitions);
         let Definitions {
             relations: rows,
             views,
@@ -180,6 +187,7 @@ impl Catalog {
             operators,
             types: types.into_iter().collect(),
             hidden_user_code,
+            touching,
         };
         let by_oid: HashMap<u32, &RelationDefinition> = rows.iter().map(|row| (row.oid, row)).collect();
         let verdicts: HashMap<u32, BypassReason> = views
@@ -297,6 +305,12 @@ impl Catalog {
 
     pub(super) fn is_user_type(&self, name: &str) -> bool {
         self.types.contains(name)
+    }
+
+    /// Whether `statement` may run code that does something to the server's session: calls of functions that are not known
+    /// apart.
+    pub(super) fn touched_by(&self, statement: &Statement) -> bool {
+        self.touching.touched_by(statement)
     }
 
     /// Why a view's own text forbids to keep what it reads; `times` when it can see columns of type `time`.
