@@ -92,6 +92,9 @@ fn tags(
             tags.extend_from_slice(&relation.base);
         }
     }
+    if catalog.may_read_moment(statement, search_path) {
+        return Err(BypassReason::Moment);
+    }
     tags.sort_unstable();
     tags.dedup();
     match tags.len() {

@@ -15,8 +15,8 @@ mod touching;
 
 pub use cacheability::{Cacheability, MAX_TAGS, RESULT_SETTINGS, cacheability};
 pub use catalog::{
-    Catalog, CodeDefinition, Definitions, Occasion, Relation, RelationDefinition, RelationKind,
-    ViewDefinition, WriteClosure, search_path,
+    Catalog, CodeDefinition, ColumnsDefinition, Definitions, Occasion, Relation, RelationDefinition,
+    RelationKind, ViewDefinition, WriteClosure, search_path,
 };
 pub use functions::{FunctionClass, FunctionDefinition, Functions, Volatility};
 pub use invalidation::{Invalidation, invalidation};

@@ -44,6 +44,7 @@ pub(super) fn statement(kind: StatementKind) -> Statement {
         pin: None,
         within: None,
         numbers: crate::sql::NumberUse::default(),
+        casts: crate::sql::TimeCasts::default(),
     }
 }
 
@@ -240,6 +241,7 @@ pub(super) fn definitions() -> Definitions {
         types: words("lucky_number"),
         casts: false,
         code: Vec::new(),
+        columns: Vec::new(),
     }
 }
 

@@ -115,7 +115,7 @@ pub(super) const OPERATORS: &str = "
 
 /// Oid, name, naming it is enough to refuse: types of users whose input or output is not immutable (enums, ranges,
 /// arrays and rows have PostgreSQL's own), and domains with a check that calls a function of a user; and PostgreSQL's
-/// own `timetz`, `time`, and the domains and arrays over all of these.
+/// own `timetz`, `time`, and what is made of all of these; and what users made of other types that read texts such as `now`.
 pub(super) const TYPES: &str = "
     WITH RECURSIVE unfixed AS (
         SELECT t.oid, t.typname, t.typarray, t.oid >= 16384 AS by_user, t.oid = 'time'::regtype AS time, true AS column
@@ -134,9 +134,18 @@ pub(super) const TYPES: &str = "
          WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
            AND p.oid >= 16384 AND p.provolatile <> 'i'
         UNION
+        SELECT t.oid, t.typname, t.typarray, false, false, false
+          FROM pg_type t
+         WHERE t.oid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
+        UNION
         SELECT t.oid, t.typname, t.typarray, t.oid >= 16384, u.time, u.column
           FROM unfixed u
-          JOIN pg_type t ON t.oid = u.typarray OR (t.typtype = 'd' AND t.typbasetype = u.oid))
+          JOIN pg_type t
+            ON t.oid = u.typarray OR (t.typtype = 'd' AND t.typbasetype = u.oid)
+               OR (t.typtype = 'r' AND EXISTS (SELECT FROM pg_range r
+                                                        WHERE r.rngsubtype = u.oid AND t.oid = r.rngtypid))
+               OR (t.typtype = 'c' AND EXISTS (SELECT FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                                                WHERE c.oid = t.typrelid AND c.relkind = 'c' AND a.atttypid = u.oid)))
     SELECT u.typname, u.by_user, u.time, u.column,
            coalesce(array_agg(DISTINCT a.attrelid) FILTER (WHERE a.attrelid IS NOT NULL), '{}')
       FROM unfixed u
@@ -213,6 +222,27 @@ pub(super) const OCCASIONS: &str = "
     UNION ALL
     SELECT 'd', NULL, NULL, evtfoid::regproc::text
       FROM pg_event_trigger WHERE evtenabled <> 'D' AND evtevent <> 'login'";
+
+/// Relation, columns that are dates or times, columns that may hold a text which a cast reads as such.
+pub(super) const COLUMNS: &str = "
+    WITH kinds AS (
+        SELECT t.oid, coalesce(e.typcategory, t.typcategory) AS category, coalesce(e.typtype, t.typtype) AS kind,
+               coalesce(e.oid, t.oid) >= 16384 AS by_user
+          FROM pg_type t
+          LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'),
+    types AS (
+        SELECT oid, category IN ('D', 'T', 'R') AND (kind = 'd' OR NOT by_user) AS time,
+               category IN ('S', 'X') OR (by_user AND kind NOT IN ('d', 'e')) AS text
+          FROM kinds)
+    SELECT a.attrelid,
+           coalesce(array_agg(a.attname) FILTER (WHERE t.time), '{}'),
+           coalesce(array_agg(a.attname) FILTER (WHERE t.text), '{}')
+      FROM pg_attribute a
+      JOIN pg_class c ON c.oid = a.attrelid
+      JOIN types t ON t.oid = a.atttypid AND (t.time OR t.text)
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid >= 16384
+       AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+     GROUP BY 1";
 
 /// Whether a cast uses a function of a user that is not immutable.
 pub(super) const CASTS: &str = "

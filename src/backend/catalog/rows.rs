@@ -8,8 +8,8 @@ use tokio_postgres::Row;
 
 use super::queries;
 use crate::policy::{
-    BypassReason, CodeDefinition, Definitions, FunctionDefinition, Occasion, RelationDefinition,
-    RelationKind, ViewDefinition, Volatility,
+    BypassReason, CodeDefinition, ColumnsDefinition, Definitions, FunctionDefinition, Occasion,
+    RelationDefinition, RelationKind, ViewDefinition, Volatility,
 };
 use crate::sql::{Analysis, Backslash, Code};
 
@@ -28,6 +28,7 @@ pub(super) struct Rows {
     casts: Row,
     sources: Vec<Row>,
     occasions: Vec<Row>,
+    columns: Vec<Row>,
 }
 
 impl Rows {
@@ -48,6 +49,7 @@ impl Rows {
             casts: transaction.query_one(queries::CASTS, &[]).await?,
             sources: query(queries::SOURCES).await?,
             occasions: query(queries::OCCASIONS).await?,
+            columns: query(queries::COLUMNS).await?,
         })
     }
 
@@ -108,6 +110,7 @@ impl Rows {
             types: types.names,
             casts: self.casts.try_get(0)?,
             code: self.code()?,
+            columns: self.columns.iter().map(columns).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -125,6 +128,18 @@ impl Rows {
         });
         functions.chain(occasions).chain(views).collect()
     }
+}
+
+fn columns(row: &Row) -> Result<ColumnsDefinition, tokio_postgres::Error> {
+    let names = |column| {
+        let names = row.try_get::<_, Vec<&str>>(column)?;
+        Ok::<_, tokio_postgres::Error>(names.into_iter().map(Arc::from).collect())
+    };
+    Ok(ColumnsDefinition {
+        relation: row.try_get(0)?,
+        times: names(1)?,
+        texts: names(2)?,
+    })
 }
 
 fn function_code(row: &Row) -> Result<CodeDefinition, tokio_postgres::Error> {

@@ -15,7 +15,7 @@ use self::touching::Touching;
 use super::cacheability::{names_a_zone, statement_obstacle};
 use super::functions::{FunctionDefinition, Functions};
 use super::reason::BypassReason;
-use crate::sql::{RelationName, Statement, StatementKind};
+use crate::sql::{RelationName, Statement, StatementKind, TimeCasts};
 
 /// What a relation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +100,19 @@ pub struct Definitions {
     pub casts: bool,
     /// Code of users that may do something to the server's session; what is not here does nothing to it.
     pub code: Vec<CodeDefinition>,
+    /// Columns, as far as their types matter. Relations that are not here have none of them.
+    pub columns: Vec<ColumnsDefinition>,
+}
+
+/// Columns of one relation whose types tell how a cast to a date or a time reads them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnsDefinition {
+    /// The relation.
+    pub relation: u32,
+    /// Those that are dates or times, or arrays or ranges of them.
+    pub times: Vec<Arc<str>>,
+    /// Those that may hold a text such as `'now'`.
+    pub texts: Vec<Arc<str>>,
 }
 
 /// What a write to a relation changes.
@@ -138,6 +151,7 @@ pub struct Catalog {
     pub functions: Functions,
     schemas: HashMap<Arc<str>, HashMap<Arc<str>, u32>>,
     relations: HashMap<u32, Relation>,
+    columns: HashMap<u32, ColumnsDefinition>,
     graph: Graph,
     operators: HashSet<Arc<str>>,
     types: HashSet<Arc<str>>,
@@ -160,6 +174,7 @@ impl Catalog {
             operators,
             types,
             casts,
+            columns,
             ..
         } = definitions;
         let functions = Functions::new(functions);
@@ -183,6 +198,7 @@ impl Catalog {
             functions,
             schemas,
             relations: HashMap::new(),
+            columns: columns.into_iter().map(|row| (row.relation, row)).collect(),
             graph,
             operators,
             types: types.into_iter().collect(),
@@ -228,6 +244,15 @@ impl Catalog {
         name: &'n RelationName,
         search_path: &'n [Arc<str>],
     ) -> impl Iterator<Item = &'a Relation> + use<'a, 'n> {
+        self.oids(name, search_path)
+            .filter_map(|oid| self.relations.get(&oid))
+    }
+
+    fn oids<'a, 'n>(
+        &'a self,
+        name: &'n RelationName,
+        search_path: &'n [Arc<str>],
+    ) -> impl Iterator<Item = u32> + use<'a, 'n> {
         const IMPLICIT: &str = "pg_catalog";
         let qualified = name.schema.as_deref();
         let implicit = (qualified.is_none() && !search_path.iter().any(|schema| &**schema == IMPLICIT))
@@ -237,8 +262,28 @@ impl Catalog {
             .into_iter()
             .chain(implicit)
             .chain(path.iter().map(|schema| &**schema))
-            .filter_map(|schema| self.schemas.get(schema)?.get(&name.name))
-            .filter_map(|oid| self.relations.get(oid))
+            .filter_map(|schema| self.schemas.get(schema)?.get(&name.name).copied())
+    }
+
+    /// Whether a text that `statement` casts to a date or a time may name the moment.
+    pub(super) fn may_read_moment(&self, statement: &Statement, search_path: &[Arc<str>]) -> bool {
+        let TimeCasts {
+            unsure,
+            columns,
+            named,
+        } = &statement.casts;
+        if *unsure || (columns.is_empty() && named.is_empty()) {
+            return *unsure;
+        }
+        let read: Vec<&ColumnsDefinition> = statement
+            .reads
+            .iter()
+            .flat_map(|name| self.oids(name, search_path))
+            .filter_map(|oid| self.columns.get(&oid))
+            .collect();
+        let text = |name: &Arc<str>| read.iter().any(|columns| columns.texts.contains(name));
+        let time = |name: &Arc<str>| read.iter().any(|columns| columns.times.contains(name));
+        columns.iter().chain(named).any(text) || !columns.iter().all(time)
     }
 
     /// The relation with this oid.
@@ -324,7 +369,7 @@ impl Catalog {
         if query.kind != StatementKind::Read {
             return Some(BypassReason::ViewNotUnderstood);
         }
-        if view.moment_literal || (times && names_a_zone(query)) {
+        if view.moment_literal || self.may_read_moment(query, &[]) || (times && names_a_zone(query)) {
             return Some(BypassReason::Moment);
         }
         // relations that come with PostgreSQL are not in the recorded dependencies; everything else is, and qualified
