@@ -81,7 +81,7 @@ impl Database {
 
     /// Whether what users' code does to the server's session will be known once definitions have been read.
     pub(super) fn awaits_code(&self) -> bool {
-        self.kind == BackendKind::Postgres && self.watch.of_code().is_none()
+        self.kind == BackendKind::Postgres && !self.watch.knows_code()
     }
 
     /// Any definitions may have changed: as [`Self::plain_definitions_changed`], and what statements run is not known until

@@ -181,15 +181,19 @@ pub(super) const SOURCES: &str = "
                                   JOIN pg_extension e ON e.oid = d.refobjid
                                  WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
                                    AND d.refclassid = 'pg_extension'::regclass
-                                   AND e.extname IN ('btree_gin', 'btree_gist', 'citext', 'cube', 'fuzzystrmatch', 'hstore',
-                                                     'intarray', 'ltree', 'pg_trgm', 'pgcrypto', 'seg', 'unaccent',
-                                                     'uuid-ossp')
+                                   AND e.extname IN ('autoinc', 'btree_gin', 'btree_gist', 'citext', 'cube',
+                                                     'fuzzystrmatch', 'hstore', 'insert_username', 'intarray', 'ltree',
+                                                     'moddatetime', 'pg_trgm', 'pgcrypto', 'seg', 'unaccent', 'uuid-ossp')
                                    AND p.proname <> 'set_limit')))";
 
 /// Occasion, relation if it is of one, operator's symbol if it is one, text: code that runs without being called. `r` when the
 /// relation is read, `w` when it is written, `u` both; `o` an operator; `d` a change of definitions; `a` what no statement
-/// names: casts, comparisons, domains.
+/// names: casts, comparisons, domains. Functions in C behind an operator, a cast or a comparison, which often do not say what
+/// they are, are taken to do just that.
 pub(super) const OCCASIONS: &str = "
+    WITH readable AS (
+        SELECT p.oid FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+         WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal'))
     SELECT 'w', tgrelid, NULL, pg_get_triggerdef(oid)
       FROM pg_trigger WHERE tgenabled <> 'D' AND tgfoid >= 16384
     UNION ALL
@@ -212,11 +216,12 @@ pub(super) const OCCASIONS: &str = "
     SELECT 'u', polrelid, NULL, concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
       FROM pg_policy
     UNION ALL
-    SELECT 'o', NULL, oprname, oprcode::regproc::text FROM pg_operator WHERE oid >= 16384
+    SELECT 'o', NULL, o.oprname, p.oid::regproc::text
+      FROM pg_operator o JOIN readable p ON p.oid = o.oprcode WHERE o.oid >= 16384
     UNION ALL
-    SELECT 'a', NULL, NULL, castfunc::regproc::text FROM pg_cast WHERE oid >= 16384 AND castfunc >= 16384
+    SELECT 'a', NULL, NULL, p.oid::regproc::text FROM pg_cast c JOIN readable p ON p.oid = c.castfunc
     UNION ALL
-    SELECT 'a', NULL, NULL, amproc::regproc::text FROM pg_amproc WHERE amproc >= 16384
+    SELECT 'a', NULL, NULL, p.oid::regproc::text FROM pg_amproc a JOIN readable p ON p.oid = a.amproc
     UNION ALL
     SELECT 'a', NULL, NULL, typdefault FROM pg_type WHERE typtype = 'd' AND typdefault IS NOT NULL AND oid >= 16384
     UNION ALL

@@ -113,6 +113,15 @@ impl CatalogWatch {
         (catalog.generation >= self.shared.code.load(Ordering::SeqCst)).then_some(catalog)
     }
 
+    /// Whether there is a catalog [`Self::of_code`].
+    pub fn knows_code(&self) -> bool {
+        let code = self.shared.code.load(Ordering::SeqCst);
+        let snapshot = self.shared.snapshot.load();
+        snapshot
+            .as_ref()
+            .is_some_and(|catalog| catalog.generation >= code)
+    }
+
     /// From here on [`Self::of_code`] waits for the [`Self::refresh`] that is to follow.
     pub fn expect_code(&self) {
         let next = self.shared.requested.load(Ordering::SeqCst) + 1;

@@ -140,18 +140,17 @@ impl Touching {
 
     /// Whether `statement` may run such code.
     pub(super) fn touched_by(&self, statement: &Statement) -> bool {
-        let ddl = match statement.kind {
+        // what is written is not told of all of them; `SELECT … INTO` is a write, and makes a relation
+        let (writes_unseen, ddl) = match statement.kind {
             StatementKind::Transaction | StatementKind::Setting => return false,
-            StatementKind::Ddl => true,
-            StatementKind::Read
-            | StatementKind::Write
-            | StatementKind::Copy
-            | StatementKind::Session
-            | StatementKind::Utility
-            | StatementKind::Unparsed => false,
+            StatementKind::Ddl | StatementKind::Utility => (true, true),
+            StatementKind::Write | StatementKind::Session | StatementKind::Unparsed => (false, true),
+            StatementKind::Read | StatementKind::Copy => (false, false),
         };
         let word = |word: &Arc<str>| {
-            self.functions.contains(word) || self.read.contains(word) || (ddl && self.written.contains(word))
+            self.functions.contains(word)
+                || self.read.contains(word)
+                || (writes_unseen && self.written.contains(word))
         };
         // every foreign key is followed
         let truncates = statement.mentions("truncate") && statement.mentions("cascade");
@@ -258,6 +257,8 @@ mod tests {
             ("TRUNCATE events CASCADE", true),
             ("ALTER TABLE daily ADD COLUMN b int", true),
             ("ALTER TABLE events ADD COLUMN b int", false),
+            ("ANALYZE daily", true),
+            ("ANALYZE events", false),
         ] {
             assert_eq!(touches(&touching, sql), expected, "{sql}");
         }
@@ -273,6 +274,7 @@ mod tests {
         }
         let touching = touching(&[(Occasion::Ddl, "public.evil"), evil]);
         assert!(touches(&touching, "CREATE TABLE fresh (a int)"));
+        assert!(touches(&touching, "SELECT 1 AS a INTO fresh"));
         assert!(!touches(&touching, "SELECT 1"));
     }
 
