@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use tollgate::config::CacheWhat;
 use tollgate::policy::{
-    Cacheability, Catalog, Definitions, FunctionDefinition, Invalidation, RelationDefinition, RelationKind,
-    ViewDefinition, Volatility, cacheability, invalidation, search_path,
+    Cacheability, Catalog, ColumnsDefinition, Definitions, FunctionDefinition, Invalidation,
+    RelationDefinition, RelationKind, ViewDefinition, Volatility, cacheability, invalidation, search_path,
 };
 use tollgate::sql::{Analysis, Backslash, Statement};
 
@@ -88,6 +88,15 @@ fn describe(line: &str, definitions: &mut Definitions, oids: &mut HashMap<String
             definitions.references.push(pair(oids));
         }
         "reference" => definitions.references.push(pair(oids)),
+        "columns" => {
+            let (times, texts) = line.split_once('|').expect("COLUMN … | COLUMN …");
+            let names = |text: &str| text.split_whitespace().map(Into::into).collect();
+            definitions.columns.push(ColumnsDefinition {
+                relation: oids[words[1]],
+                times: names(times.split_once(words[1]).expect("the relation").1),
+                texts: names(texts),
+            });
+        }
         "operator" => definitions.operators.push(words[1].into()),
         "type" => definitions.types.push(words[1].into()),
         "attribute" => {

@@ -14,6 +14,7 @@ use tollgate::backend::catalog::{
 use tollgate::config::CacheWhat;
 use tollgate::policy::{
     Cacheability, Catalog, FunctionClass, Invalidation, Volatility, cacheability, invalidation, search_path,
+    touches_session,
 };
 use tollgate::sql::{Analysis, Backslash, FunctionName};
 use tollgate::types::{DatabaseName, Secret};
@@ -126,6 +127,8 @@ async fn verdicts_over_a_real_database() {
         ("recent", "! moment"),
         ("over_recent", "! moment"),
         ("todays", "! moment"),
+        ("dated", "events"),
+        ("textual", "! moment"),
         ("mine", "! session_dependent"),
         ("relations", "! system_relation"),
         ("columns", "! system_relation"),
@@ -200,6 +203,17 @@ async fn verdicts_over_a_real_database() {
             ("SELECT id === 1 FROM users", "users"),
             ("SELECT id::lucky FROM users", "! user_type"),
             ("SELECT id::positive FROM users", "users"),
+            ("SELECT at::date, date(at), at::timestamp[] FROM events", "events"),
+            ("SELECT day::timestamp FROM dated", "events"),
+            ("SELECT kind::date FROM dated", "! moment"),
+            (
+                "SELECT born::date FROM users JOIN events ON user_id = users.id",
+                "events users",
+            ),
+            ("SELECT date(kind) FROM users", "! moment"),
+            ("SELECT ('no' || 'w')::timestamptz FROM users", "! moment"),
+            ("SELECT kind::workday FROM users", "! user_type"),
+            ("SELECT ('(no' || 'w,1)')::stay FROM users", "! user_type"),
             ("SELECT now() FROM users", "! moment"),
             ("SELECT random() FROM users", "! volatile_function"),
             ("SELECT pg_size_pretty(id::bigint) FROM users", "users"),
@@ -277,6 +291,63 @@ async fn verdicts_over_a_real_database() {
     ] {
         assert_eq!(class(name), expected, "{name}");
     }
+}
+
+#[tokio::test]
+async fn extensions_are_judged_by_what_is_known_of_them() {
+    let server = Postgres::start();
+    let extensions = [
+        "citext",
+        "cube",
+        "hstore",
+        "intarray",
+        "ltree",
+        "pg_trgm",
+        "pgcrypto",
+        "uuid-ossp",
+        "btree_gist",
+        "dblink",
+        "tablefunc",
+        "moddatetime",
+    ];
+    for extension in extensions {
+        server.run(&format!("CREATE EXTENSION \"{extension}\""));
+    }
+    server.run(
+        "CREATE TABLE t (id uuid DEFAULT uuid_generate_v4(), name citext, tags hstore, path ltree,
+                         EXCLUDE USING gist (id WITH =));
+         CREATE INDEX ON t USING gin (name gin_trgm_ops); CREATE INDEX ON t (lower(name));
+         CREATE TABLE dated (at timestamptz);
+         CREATE TRIGGER m BEFORE UPDATE ON dated FOR EACH ROW EXECUTE FUNCTION moddatetime(at);",
+    );
+    let catalog = source(&server).load(1).await.expect("a catalog").catalog;
+    let touches = |sql: &str| {
+        let analysis = Analysis::of(sql.as_bytes(), Backslash::Literal);
+        let touches = touches_session(analysis.single().expect("one statement"), Some(&catalog));
+        if touches { "touches" } else { "" }.to_owned()
+    };
+    check(
+        touches,
+        &[
+            (
+                "SELECT count(*) FROM t WHERE name = 'a' AND tags ? 'b' AND path <@ 'c'",
+                "",
+            ),
+            ("INSERT INTO t (name) VALUES ('a')", ""),
+            ("UPDATE dated SET at = NULL", ""),
+            (
+                "SELECT similarity(name, 'a'), crypt('a', 'b'), name::text FROM t WHERE name % 'b'",
+                "",
+            ),
+            (
+                "SELECT gen_random_uuid(), uuid_generate_v4(), hstore('a', 'b'), '{1}'::int[] @@ '1'",
+                "",
+            ),
+            ("SELECT set_limit(0.1)", "touches"),
+            ("SELECT * FROM dblink('a', 'SELECT 1') AS t(a int)", "touches"),
+            ("SELECT * FROM crosstab('SELECT 1') AS t(a int)", "touches"),
+        ],
+    );
 }
 
 #[tokio::test]
@@ -412,6 +483,10 @@ async fn changes_past_the_gateway_are_found() {
         "CREATE POLICY p ON t USING (true)",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "ALTER FUNCTION f() IMMUTABLE",
+        "ALTER TABLE t ALTER COLUMN id SET DEFAULT 7",
+        "CREATE INDEX ON t ((id + 1))",
+        "CREATE DOMAIN d AS int DEFAULT 1",
+        "ALTER DOMAIN d SET DEFAULT 2",
         "ALTER TABLE fresh ADD COLUMN n int",
         "ALTER ROLE someone SET search_path = 'x'",
         "GRANT pg_monitor TO someone",

@@ -37,6 +37,8 @@ CREATE OPERATOR === (FUNCTION = also, LEFTARG = int, RIGHTARG = int);
 CREATE DOMAIN lucky AS int CHECK (look(VALUE) >= 0);
 CREATE DOMAIN positive AS int CHECK (VALUE > 0);
 CREATE DOMAIN clock AS timetz;
+CREATE DOMAIN workday AS date;
+CREATE TYPE stay AS (since timestamptz, room int);
 CREATE TYPE mood AS ENUM ('good', 'bad');
 
 CREATE TABLE clocks (id int, at timetz);
@@ -80,6 +82,8 @@ CREATE VIEW with_daily AS SELECT b.id, d.at FROM busy_users b, daily d;
 CREATE VIEW recent AS SELECT * FROM events WHERE at > now() - interval '1 day';
 CREATE VIEW over_recent AS SELECT count(*) FROM recent;
 CREATE VIEW todays AS SELECT * FROM events WHERE at >= ('to' || 'day')::date OR kind = 'today'::text;
+CREATE VIEW dated AS SELECT at::date AS day, kind FROM events;
+CREATE VIEW textual AS SELECT id FROM events WHERE at > kind::date;
 CREATE VIEW frozen AS SELECT * FROM events WHERE at >= date '2024-01-01';
 CREATE VIEW mine AS SELECT * FROM events WHERE kind = current_user;
 CREATE VIEW relations AS SELECT relname FROM pg_class;

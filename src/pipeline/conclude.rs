@@ -18,7 +18,7 @@ use crate::cache::{Completion, NotStored, WriteGuard};
 use crate::config::Pooling;
 use crate::policy::{Catalog, Invalidation};
 use crate::quota::QueryTimeExceeded;
-use crate::session::{Pins, Settings};
+use crate::session::{Pins, SettingValue, Settings};
 use crate::sql::{PinReason, SessionUse};
 use crate::telemetry::ErrorSource;
 use crate::telemetry::event::{QuotaRefused, RequestEnd, SessionPinned};
@@ -257,7 +257,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 }
             }
         }
+        self.pin_by_path();
         self.note_unpinned(before);
+    }
+
+    /// Keeps the connection of a session whose search path names the schema of temporary tables: it may make one by any
+    /// name.
+    pub(super) fn pin_by_path(&mut self) {
+        let path = match self.settings.value("search_path") {
+            None => &self.identity.default_search_path,
+            Some(SettingValue::Plain(path) | SettingValue::Sql(path)) => path,
+        };
+        if path.to_ascii_lowercase().contains("pg_temp")
+            && !self
+                .pins
+                .reasons()
+                .any(|reason| reason == PinReason::TemporaryTable)
+        {
+            self.pin_for(PinReason::TemporaryTable, None);
+        }
     }
 
     /// What the session was pinned for `before` may be gone.
@@ -364,7 +382,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let ended = settled && self.status() == TransactionStatus::Idle;
         let database = &self.identity.database;
         if self.writes.definitions() && ended {
-            database.definitions_changed();
+            if self.writes.code() {
+                database.definitions_changed();
+            } else {
+                database.plain_definitions_changed();
+            }
             if self.writes.defaults() {
                 self.gateway.forget_greetings();
                 self.identity.team.backend.reconnect();

@@ -20,7 +20,7 @@ use crate::backend::{ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
 use crate::policy::{
-    Cacheability, Catalog, Invalidation, cacheability, invalidation, may_read_elsewhere, runs_code,
+    Cacheability, Catalog, Invalidation, cacheability, invalidation, may_read_elsewhere, touches_session,
 };
 use crate::pool::Ceiling;
 use crate::session::SharedStatements;
@@ -82,8 +82,8 @@ pub struct Verdicts {
     pub invalidation: Invalidation,
     /// Whether a reader may answer it.
     pub elsewhere: bool,
-    /// Whether it runs code of which is not known what it does to the server's session.
-    pub runs_code: bool,
+    /// Whether it may run code that does something to the server's session.
+    pub touches_session: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -309,7 +309,7 @@ impl Gateway {
             cacheability: cacheability(statement, catalog, search_path, what),
             invalidation: invalidation(statement, Some(catalog), search_path),
             elsewhere: may_read_elsewhere(statement, catalog, search_path),
-            runs_code: runs_code(statement, catalog, search_path),
+            touches_session: touches_session(statement, Some(catalog)),
         });
         let mut known = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_VERDICTS {

@@ -39,6 +39,7 @@ mod sessions;
 mod settle;
 mod told;
 mod transaction;
+mod unread;
 mod writes;
 
 pub use backend::{Backend, tcp_options};

@@ -17,8 +17,10 @@ use crate::backend::catalog::{
     WatchSettings,
 };
 use crate::cache::{CacheLimits, Tags};
-use crate::config::{self, Address, Config, Password, Pooling};
+use crate::config::{self, Address, BackendKind, Config, Password, Pooling};
+use crate::policy::touches_session;
 use crate::quota::{Quota, QuotaLimits};
+use crate::sql::Statement;
 use crate::telemetry::TeamMetrics;
 use crate::types::{BackendName, DatabaseName, TeamName, UserName};
 
@@ -55,6 +57,8 @@ pub struct Database {
     pub name: DatabaseName,
     /// What tells its relations from those of other databases.
     pub scope: u32,
+    /// What its server is.
+    pub kind: BackendKind,
     /// Its definitions.
     pub watch: CatalogWatch,
     epoch: Arc<AtomicU64>,
@@ -67,9 +71,29 @@ impl Database {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Definitions have changed, by a statement that went through the gateway: they are read again, and statements are
-    /// prepared again.
+    /// Whether `statement` may run code that does something to the server's session, by the newest definitions that tell. On
+    /// Redshift, whose definitions cannot be read, only procedures could, and `CALL` is told by itself.
+    pub(super) fn touches_session(&self, statement: &Statement) -> bool {
+        let catalog = self.watch.of_code();
+        (catalog.is_some() || self.kind == BackendKind::Postgres)
+            && touches_session(statement, catalog.as_deref())
+    }
+
+    /// Whether what users' code does to the server's session will be known once definitions have been read.
+    pub(super) fn awaits_code(&self) -> bool {
+        self.kind == BackendKind::Postgres && !self.watch.knows_code()
+    }
+
+    /// Any definitions may have changed: as [`Self::plain_definitions_changed`], and what statements run is not known until
+    /// they are read.
     pub(super) fn definitions_changed(&self) {
+        self.watch.expect_code();
+        self.plain_definitions_changed();
+    }
+
+    /// Definitions have changed, by a statement that went through the gateway and brought no code: they are read again, and
+    /// statements are prepared again.
+    pub(super) fn plain_definitions_changed(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.watch.refresh();
     }
@@ -350,6 +374,7 @@ fn new_database(
     let changed = Arc::clone(&epoch);
     Ok(Database {
         name: name.clone(),
+        kind: settings.kind,
         // by address, so that two backends that are one server know of each other's writes
         scope: tags.scope(&BackendName::new(settings.address.to_string()), name),
         watch: CatalogWatch::spawn(source, watch, move || {

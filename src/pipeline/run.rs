@@ -37,6 +37,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         collecting: Option<Collecting>,
         story: &mut Story,
     ) -> Served {
+        if let Err(why) = self.await_code(facts).await {
+            return self.interrupted(request, why, None, story);
+        }
         let permit = match self.admit(story).await {
             Ok(permit) => permit,
             Err(Stopped::Refused(error)) => {
@@ -114,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             &self.identity.database,
             &self.search_path,
             idle,
+            self.writes.code(),
         );
         self.clean &= !idle && aftermath.only_reads(cacheable);
         self.numbers_taken |= takes_numbers(facts, !aftermath.stale.is_empty());
@@ -128,6 +132,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         if aftermath.changes_defaults {
             self.writes.add_defaults();
+        }
+        if aftermath.brings_code {
+            self.writes.add_code();
         }
         let database = Arc::clone(&self.identity.database);
         let guard = if aftermath.may_commit {

@@ -13,7 +13,7 @@ use super::observe::{Confirmation, Observer};
 use super::realm::Database;
 use super::rename::Naming;
 use super::session::{Binding, Session};
-use crate::policy::{Invalidation, invalidation, runs_code};
+use crate::policy::{Invalidation, brings_code, invalidation, runs_hidden_code};
 use crate::session::{Request, is_custom};
 use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
 use crate::wire::{FrontendTag, TransactionStatus};
@@ -57,6 +57,8 @@ pub(super) struct Aftermath {
     pub(super) marks: SmallVec<[Mark; 1]>,
     /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
     pub(super) changes_defaults: bool,
+    /// Other statements may run code that they did not.
+    pub(super) brings_code: bool,
 }
 
 /// How a request ended, as far as that matters for what it leaves behind.
@@ -112,7 +114,8 @@ pub(super) fn pin_word(reason: PinReason) -> &'static str {
 }
 
 impl Aftermath {
-    /// Foresees what `facts` leave behind. `idle`: no transaction is open.
+    /// Foresees what `facts` leave behind. `idle`: no transaction is open; `brought`: the one that is has brought code of
+    /// which nothing is known yet.
     pub(super) fn of(
         facts: &Facts,
         gateway: &Gateway,
@@ -120,6 +123,7 @@ impl Aftermath {
         database: &Database,
         search_path: &Arc<[Arc<str>]>,
         idle: bool,
+        brought: bool,
     ) -> Self {
         let catalog = database.watch.current();
         let mut aftermath = Self {
@@ -141,13 +145,9 @@ impl Aftermath {
             && facts
                 .statements()
                 .all(|statement| statement.kind == StatementKind::Read && !statement.locking);
-        let codes = |statement: &Statement| {
-            let catalog = catalog.as_ref()?;
-            (!statement.functions.is_empty()).then(|| runs_code(statement, catalog, search_path))
-        };
         for visited in facts.namings.iter().filter_map(Naming::visited) {
             for located in visited.analysis.statements() {
-                let code = codes(&located.statement).unwrap_or_default();
+                let code = database.touches_session(&located.statement);
                 aftermath.note_within(located.statement.pin, code);
             }
         }
@@ -155,15 +155,16 @@ impl Aftermath {
             let (stale, code) = match &catalog {
                 Some(catalog) if remembered(statement) => {
                     let verdicts = judged.verdicts(gateway, statement, database, catalog, search_path);
-                    (verdicts.invalidation.clone(), verdicts.runs_code)
+                    (verdicts.invalidation.clone(), verdicts.touches_session)
                 }
-                Some(catalog) => {
-                    let stale = invalidation(statement, Some(catalog), search_path);
-                    (stale, codes(statement).unwrap_or_default())
+                catalog => {
+                    let stale = invalidation(statement, catalog.as_deref(), search_path);
+                    (stale, database.touches_session(statement))
                 }
-                None => (invalidation(statement, None, search_path), false),
             };
-            aftermath.note_within(statement.within, code);
+            let brought = brought || aftermath.brings_code;
+            aftermath.note_within(statement.within, code || (brought && runs_hidden_code(statement)));
+            aftermath.brings_code |= brings_code(statement) || (statement.kind == StatementKind::Ddl && code);
             if stale != Invalidation::Nothing {
                 aftermath.stale.push(stale);
             }

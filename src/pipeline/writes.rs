@@ -10,12 +10,18 @@ const MAX_RELATIONS: usize = 4_096;
 
 /// What was written and not yet committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is another kind of what was written"
+)]
 pub(super) struct Writes {
     relations: BTreeSet<u32>,
     everything: bool,
     definitions: bool,
     /// What sessions begin with may be among the definitions: `ALTER ROLE … SET`.
     defaults: bool,
+    /// Code that other statements run may be among the definitions.
+    code: bool,
 }
 
 impl Writes {
@@ -46,6 +52,16 @@ impl Writes {
     /// Whether what sessions begin with may have changed.
     pub(super) fn defaults(&self) -> bool {
         self.defaults
+    }
+
+    /// Notes that other statements may run code that they did not.
+    pub(super) fn add_code(&mut self) {
+        self.code = true;
+    }
+
+    /// Whether other statements may run code that they did not.
+    pub(super) fn code(&self) -> bool {
+        self.code
     }
 
     /// Whether definitions were changed.

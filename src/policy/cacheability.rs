@@ -92,6 +92,9 @@ fn tags(
             tags.extend_from_slice(&relation.base);
         }
     }
+    if catalog.may_read_moment(statement, search_path) {
+        return Err(BypassReason::Moment);
+    }
     tags.sort_unstable();
     tags.dedup();
     match tags.len() {
@@ -143,6 +146,11 @@ pub(super) fn statement_obstacle(statement: &Statement, catalog: &Catalog) -> Op
         })
         .or_else(|| {
             (has_function(statement, "time") && names_a_zone(statement)).then_some(BypassReason::Moment)
+        })
+        .or_else(|| {
+            catalog
+                .touched_by(statement)
+                .then_some(BypassReason::UserFunction)
         })
 }
 

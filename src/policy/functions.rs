@@ -341,18 +341,18 @@ impl Functions {
     /// Whether a call of `name` can write to a table.
     pub(super) fn may_write(&self, name: &FunctionName) -> bool {
         match self.class(name) {
-            None => {
-                // keyword calls and syntax have no row in pg_proc; `explain` marks the command
-                let text: &str = &name.name;
-                let known = text == "explain"
-                    || [SYNTAX, MOMENT, SESSION]
-                        .iter()
-                        .any(|names| names.contains(&text));
-                !(name.schema.is_none() && known)
-            }
+            None => !is_syntax(name),
             Some(FunctionClass::UserOther) => true,
             Some(FunctionClass::UserImmutable) => false,
             Some(FunctionClass::Builtin(_)) => RUNS_SQL.contains(&&*name.name),
+        }
+    }
+
+    /// Whether a call of `name` runs what is not known: a function that is not, or text that it is given.
+    pub(super) fn runs_anything(&self, name: &FunctionName) -> bool {
+        match self.class(name) {
+            None => !is_syntax(name),
+            Some(_) => RUNS_SQL.contains(&&*name.name),
         }
     }
 
@@ -360,6 +360,26 @@ impl Functions {
     pub(super) fn attribute_may_write(&self, word: &str) -> bool {
         self.attributes.contains(word)
     }
+}
+
+/// Whether a function of PostgreSQL's own stands in a list here, or would by the beginning of its name, and runs no text that
+/// it is given.
+pub(super) fn is_listed(name: &str) -> bool {
+    !RUNS_SQL.contains(&name)
+        && ([MOMENT, SESSION, STABLE_ALLOWED]
+            .iter()
+            .any(|names| names.contains(&name))
+            || SESSION_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+/// Keyword calls and syntax have no row in `pg_proc`; `explain` marks the command.
+pub(super) fn is_syntax(name: &FunctionName) -> bool {
+    let text: &str = &name.name;
+    name.schema.is_none()
+        && (text == "explain"
+            || [SYNTAX, MOMENT, SESSION]
+                .iter()
+                .any(|names| names.contains(&text)))
 }
 
 #[cfg(test)]

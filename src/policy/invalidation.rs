@@ -102,8 +102,8 @@ fn called(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<s
 }
 
 /// Whether `statement` calls code of users, or what runs text that it is given: a function, an operator, or a relation that
-/// is a view with such. What that does is not known: it may write, and change anything in the server's session.
-pub fn runs_code(statement: &Statement, catalog: &Catalog, search_path: &[Arc<str>]) -> bool {
+/// is a view with such. What that does is not known: it may write.
+fn runs_code(statement: &Statement, catalog: &Catalog, search_path: &[Arc<str>]) -> bool {
     let functions = &catalog.functions;
     statement.functions.iter().any(|name| functions.may_write(name))
         || statement

@@ -11,13 +11,15 @@ mod reason;
 mod routing;
 #[cfg(test)]
 mod samples;
+mod touching;
 
 pub use cacheability::{Cacheability, MAX_TAGS, RESULT_SETTINGS, cacheability};
 pub use catalog::{
-    Catalog, Definitions, Relation, RelationDefinition, RelationKind, ViewDefinition, WriteClosure,
-    search_path,
+    Catalog, CodeDefinition, ColumnsDefinition, Definitions, Occasion, Relation, RelationDefinition,
+    RelationKind, ViewDefinition, WriteClosure, search_path,
 };
 pub use functions::{FunctionClass, FunctionDefinition, Functions, Volatility};
-pub use invalidation::{Invalidation, invalidation, runs_code};
+pub use invalidation::{Invalidation, invalidation};
 pub use reason::BypassReason;
 pub use routing::may_read_elsewhere;
+pub use touching::{brings_code, runs_hidden_code, touches_session};

@@ -44,6 +44,7 @@ pub(super) fn statement(kind: StatementKind) -> Statement {
         pin: None,
         within: None,
         numbers: crate::sql::NumberUse::default(),
+        casts: crate::sql::TimeCasts::default(),
     }
 }
 
@@ -239,6 +240,8 @@ pub(super) fn definitions() -> Definitions {
         operators: words("<=>"),
         types: words("lucky_number"),
         casts: false,
+        code: Vec::new(),
+        columns: Vec::new(),
     }
 }
 

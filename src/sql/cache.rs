@@ -205,6 +205,8 @@ fn weight(statement: &Statement) -> usize {
             .identifiers
             .iter()
             .chain(&statement.operators)
+            .chain(&statement.casts.columns)
+            .chain(&statement.casts.named)
             .map(|name| NAME_BYTES + name.len())
             .sum::<usize>()
 }

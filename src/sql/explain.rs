@@ -59,6 +59,19 @@ fn facts(out: &mut String, located: &Located) {
     if statement.parameters > 0 {
         line(out, "parameters", &statement.parameters.to_string());
     }
+    if statement.casts.unsure {
+        line(
+            out,
+            "moment",
+            "a text may be read as a date or time of the moment",
+        );
+    }
+    if !statement.casts.columns.is_empty() {
+        line(out, "times", &statement.casts.columns.join(", "));
+    }
+    if !statement.casts.named.is_empty() {
+        line(out, "no texts", &statement.casts.named.join(", "));
+    }
     if let Some(control) = statement.transaction {
         line(out, "transaction", transaction(control));
     }

@@ -9,7 +9,7 @@ use super::session::set_config;
 use super::shape::{Literals, fingerprint, write_token};
 use super::statement::{
     FunctionName, NumberUse, PinReason, RelationName, SessionUse, SettingChange, Statement, StatementKind,
-    TransactionControl,
+    TimeCasts, TransactionControl,
 };
 use super::token::{Token, TokenKind};
 
@@ -26,6 +26,7 @@ pub(super) struct Draft {
     pub(super) setting: Option<SettingChange>,
     pub(super) session: Option<SessionUse>,
     pub(super) pin: Option<PinReason>,
+    pub(super) casts: TimeCasts,
 }
 
 impl Draft {
@@ -41,6 +42,7 @@ impl Draft {
             setting: None,
             session: None,
             pin: None,
+            casts: TimeCasts::default(),
         }
     }
 
@@ -166,6 +168,7 @@ impl Draft {
             pin: self.pin,
             within,
             numbers: NumberUse::default(),
+            casts: self.casts,
         };
         statement.numbers = number_use(&statement);
         statement

@@ -223,6 +223,21 @@ pub struct Statement {
     pub within: Option<PinReason>,
     /// What it does with the numbers of sequences.
     pub numbers: NumberUse,
+    /// What must hold of columns that it casts to a date or a time.
+    pub casts: TimeCasts,
+}
+
+/// Casts to dates and times, and what else reads texts as such: a text such as `'now'` is another moment each time. Literals
+/// are told apart by [`super::Analysis::moment_literal`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TimeCasts {
+    /// An operand may be such a text, whatever the columns are.
+    pub unsure: bool,
+    /// Columns that must be dates or times, or else an operand may be such a text; sorted.
+    pub columns: Vec<Arc<str>>,
+    /// Names that the statement itself gives to what is none: no column of a table that has one of them may be a text.
+    /// Sorted.
+    pub named: Vec<Arc<str>>,
 }
 
 /// What a statement does with the numbers of sequences.

@@ -140,6 +140,34 @@ fn a_parameter_that_speaks_of_the_moment_is_seen_in_both_formats() {
 }
 
 #[test]
+fn a_text_that_is_read_as_the_moment_is_seen_before_it_is_made() {
+    let schema = "CREATE TABLE events (at timestamptz, label text); INSERT INTO events VALUES (now(), 'now');
+        CREATE VIEW labelled AS SELECT at, label FROM events WHERE at <= label::timestamptz;
+        CREATE VIEW dated AS SELECT at::date AS day FROM events";
+    let stage = Stage::with(schema, &Setup::new());
+    let mut ana = stage.ana();
+    for sql in [
+        "SELECT count(*) FROM events WHERE at <= ('no' || 'w')::timestamptz",
+        "SELECT count(*) FROM events WHERE at <= label::timestamptz",
+        "SELECT max(timestamptz(label)) FROM events",
+        "SELECT max(d::date) FROM (SELECT upper(label) AS d FROM events) q",
+        "SELECT count(*) FROM labelled",
+    ] {
+        for _ in 0..2 {
+            ana.run(sql);
+            assert_eq!(ana.last(), ("bypass".into(), "moment".into()), "{sql}");
+        }
+    }
+    for sql in [
+        "SELECT at::date, count(*) FROM events GROUP BY 1",
+        "SELECT date_trunc('month', at)::date, count(*) FROM events GROUP BY 1",
+        "SELECT count(*) FROM dated WHERE day::timestamp > '2024-01-01'::date",
+    ] {
+        warm(&mut ana, sql);
+    }
+}
+
+#[test]
 fn what_must_not_be_kept_is_run_each_time() {
     let stage = Stage::with(SCHEMA, &Setup::new());
     let mut ana = stage.ana();

@@ -34,6 +34,7 @@ mod failover;
 mod faults;
 mod flights;
 mod ha;
+mod hidden_code;
 mod invalidation;
 mod leftovers;
 mod login;

@@ -115,7 +115,7 @@ pub(super) const OPERATORS: &str = "
 
 /// Oid, name, naming it is enough to refuse: types of users whose input or output is not immutable (enums, ranges,
 /// arrays and rows have PostgreSQL's own), and domains with a check that calls a function of a user; and PostgreSQL's
-/// own `timetz`, `time`, and the domains and arrays over all of these.
+/// own `timetz`, `time`, and what is made of all of these; and what users made of other types that read texts such as `now`.
 pub(super) const TYPES: &str = "
     WITH RECURSIVE unfixed AS (
         SELECT t.oid, t.typname, t.typarray, t.oid >= 16384 AS by_user, t.oid = 'time'::regtype AS time, true AS column
@@ -134,15 +134,120 @@ pub(super) const TYPES: &str = "
          WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
            AND p.oid >= 16384 AND p.provolatile <> 'i'
         UNION
+        SELECT t.oid, t.typname, t.typarray, false, false, false
+          FROM pg_type t
+         WHERE t.oid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
+        UNION
         SELECT t.oid, t.typname, t.typarray, t.oid >= 16384, u.time, u.column
           FROM unfixed u
-          JOIN pg_type t ON t.oid = u.typarray OR (t.typtype = 'd' AND t.typbasetype = u.oid))
+          JOIN pg_type t
+            ON t.oid = u.typarray OR (t.typtype = 'd' AND t.typbasetype = u.oid)
+               OR (t.typtype = 'r' AND EXISTS (SELECT FROM pg_range r
+                                                        WHERE r.rngsubtype = u.oid AND t.oid = r.rngtypid))
+               OR (t.typtype = 'c' AND EXISTS (SELECT FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                                                WHERE c.oid = t.typrelid AND c.relkind = 'c' AND a.atttypid = u.oid)))
     SELECT u.typname, u.by_user, u.time, u.column,
            coalesce(array_agg(DISTINCT a.attrelid) FILTER (WHERE a.attrelid IS NOT NULL), '{}')
       FROM unfixed u
       LEFT JOIN pg_attribute a
         ON a.atttypid = u.oid AND u.column AND a.attnum > 0 AND NOT a.attisdropped AND a.attrelid >= 16384
      GROUP BY u.oid, 1, 2, 3, 4";
+
+/// Name, source, whether that is one expression, defaults of arguments: what users' functions do. The source is null where it
+/// cannot be read, and a function is left out where it does nothing to the session: one in C, which only a superuser can
+/// make, that says it is immutable, or comes with an extension of which that is known. Sources longer than 64 KiB, and
+/// what is beyond 32 MiB of all, are not read.
+pub(super) const SOURCES: &str = "
+    WITH user_function AS (
+        SELECT p.*, l.lanname, sum(octet_length(p.prosrc)) OVER (ORDER BY p.oid) AS so_far
+          FROM pg_proc p
+          JOIN pg_language l ON l.oid = p.prolang
+         WHERE p.oid >= 16384)
+    SELECT p.proname,
+           CASE WHEN p.prokind = 'a'
+                THEN (SELECT concat_ws(' ', g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
+                                       g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn)
+                        FROM pg_aggregate g WHERE g.aggfnoid = p.oid)
+                WHEN p.lanname NOT IN ('sql', 'plpgsql') OR octet_length(p.prosrc) > 65536 OR p.so_far > 33554432 THEN NULL
+                WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid)
+                ELSE p.prosrc
+           END,
+           p.prokind = 'a' OR p.prosrc = '',
+           pg_get_expr(p.proargdefaults, 0)
+      FROM user_function p
+     WHERE NOT (p.lanname IN ('c', 'internal') AND p.prokind <> 'a'
+                AND (p.provolatile = 'i'
+                     OR EXISTS (SELECT FROM pg_depend d
+                                  JOIN pg_extension e ON e.oid = d.refobjid
+                                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+                                   AND d.refclassid = 'pg_extension'::regclass
+                                   AND e.extname IN ('autoinc', 'btree_gin', 'btree_gist', 'citext', 'cube',
+                                                     'fuzzystrmatch', 'hstore', 'insert_username', 'intarray', 'ltree',
+                                                     'moddatetime', 'pg_trgm', 'pgcrypto', 'seg', 'unaccent', 'uuid-ossp')
+                                   AND p.proname <> 'set_limit')))";
+
+/// Occasion, relation if it is of one, operator's symbol if it is one, text: code that runs without being called. `r` when the
+/// relation is read, `w` when it is written, `u` both; `o` an operator; `d` a change of definitions; `a` what no statement
+/// names: casts, comparisons, domains. Functions in C behind an operator, a cast or a comparison, which often do not say what
+/// they are, are taken to do just that.
+pub(super) const OCCASIONS: &str = "
+    WITH readable AS (
+        SELECT p.oid FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+         WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal'))
+    SELECT 'w', tgrelid, NULL, pg_get_triggerdef(oid)
+      FROM pg_trigger WHERE tgenabled <> 'D' AND tgfoid >= 16384
+    UNION ALL
+    SELECT 'w', ev_class, NULL, pg_get_ruledef(oid)
+      FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled <> 'D' AND oid >= 16384
+    UNION ALL
+    SELECT 'w', adrelid, NULL, pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid >= 16384
+    UNION ALL
+    SELECT CASE WHEN conrelid <> 0 THEN 'w' ELSE 'a' END, conrelid, NULL, pg_get_constraintdef(oid)
+      FROM pg_constraint WHERE contype IN ('c', 'x') AND oid >= 16384
+    UNION ALL
+    SELECT 'w', indrelid, NULL, concat_ws(' ', pg_get_expr(indexprs, indrelid), pg_get_expr(indpred, indrelid))
+      FROM pg_index WHERE indrelid >= 16384 AND (indexprs IS NOT NULL OR indpred IS NOT NULL)
+    UNION ALL
+    SELECT 'w', partrelid, NULL, pg_get_expr(partexprs, partrelid)
+      FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+    UNION ALL
+    SELECT 'w', oid, NULL, pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'm' AND oid >= 16384
+    UNION ALL
+    SELECT 'u', polrelid, NULL, concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+      FROM pg_policy
+    UNION ALL
+    SELECT 'o', NULL, o.oprname, p.oid::regproc::text
+      FROM pg_operator o JOIN readable p ON p.oid = o.oprcode WHERE o.oid >= 16384
+    UNION ALL
+    SELECT 'a', NULL, NULL, p.oid::regproc::text FROM pg_cast c JOIN readable p ON p.oid = c.castfunc
+    UNION ALL
+    SELECT 'a', NULL, NULL, p.oid::regproc::text FROM pg_amproc a JOIN readable p ON p.oid = a.amproc
+    UNION ALL
+    SELECT 'a', NULL, NULL, typdefault FROM pg_type WHERE typtype = 'd' AND typdefault IS NOT NULL AND oid >= 16384
+    UNION ALL
+    SELECT 'd', NULL, NULL, evtfoid::regproc::text
+      FROM pg_event_trigger WHERE evtenabled <> 'D' AND evtevent <> 'login'";
+
+/// Relation, columns that are dates or times, columns that may hold a text which a cast reads as such.
+pub(super) const COLUMNS: &str = "
+    WITH kinds AS (
+        SELECT t.oid, coalesce(e.typcategory, t.typcategory) AS category, coalesce(e.typtype, t.typtype) AS kind,
+               coalesce(e.oid, t.oid) >= 16384 AS by_user
+          FROM pg_type t
+          LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'),
+    types AS (
+        SELECT oid, category IN ('D', 'T', 'R') AND (kind = 'd' OR NOT by_user) AS time,
+               category IN ('S', 'X') OR (by_user AND kind NOT IN ('d', 'e')) AS text
+          FROM kinds)
+    SELECT a.attrelid,
+           coalesce(array_agg(a.attname) FILTER (WHERE t.time), '{}'),
+           coalesce(array_agg(a.attname) FILTER (WHERE t.text), '{}')
+      FROM pg_attribute a
+      JOIN pg_class c ON c.oid = a.attrelid
+      JOIN types t ON t.oid = a.atttypid AND (t.time OR t.text)
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid >= 16384
+       AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+     GROUP BY 1";
 
 /// Whether a cast uses a function of a user that is not immutable.
 pub(super) const CASTS: &str = "
@@ -170,6 +275,13 @@ pub(super) const DIGEST: &str = "
          WHERE k.oid >= 16384 AND n.nspname !~ '^pg_temp_'),
         (SELECT concat(count(*), ':', sum(i.xmin::text::int8)) FROM pg_inherits i JOIN permanent c ON c.oid = i.inhrelid),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_policy),
+        (SELECT concat(count(*), ':', sum(a.xmin::text::int8)) FROM pg_attrdef a JOIN permanent c ON c.oid = a.adrelid),
+        (SELECT concat(count(*), ':', sum(i.indexrelid::int8)) FROM pg_index i JOIN permanent c ON c.oid = i.indrelid
+          WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL),
+        (SELECT concat(count(*), ':', sum(t.xmin::text::int8)) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+          WHERE t.typtype = 'd' AND t.oid >= 16384 AND n.nspname !~ '^pg_temp_'),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_amproc WHERE oid >= 16384),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_event_trigger),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_operator WHERE oid >= 16384),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_cast WHERE oid >= 16384),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_db_role_setting),

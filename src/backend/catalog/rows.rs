@@ -8,10 +8,10 @@ use tokio_postgres::Row;
 
 use super::queries;
 use crate::policy::{
-    BypassReason, Definitions, FunctionDefinition, RelationDefinition, RelationKind, ViewDefinition,
-    Volatility,
+    BypassReason, CodeDefinition, ColumnsDefinition, Definitions, FunctionDefinition, Occasion,
+    RelationDefinition, RelationKind, ViewDefinition, Volatility,
 };
-use crate::sql::{Analysis, Backslash};
+use crate::sql::{Analysis, Backslash, Code};
 
 /// The answers, not yet taken apart.
 pub(super) struct Rows {
@@ -26,6 +26,9 @@ pub(super) struct Rows {
     operators: Vec<Row>,
     types: Vec<Row>,
     casts: Row,
+    sources: Vec<Row>,
+    occasions: Vec<Row>,
+    columns: Vec<Row>,
 }
 
 impl Rows {
@@ -44,6 +47,9 @@ impl Rows {
             operators: query(queries::OPERATORS).await?,
             types: query(queries::TYPES).await?,
             casts: transaction.query_one(queries::CASTS, &[]).await?,
+            sources: query(queries::SOURCES).await?,
+            occasions: query(queries::OCCASIONS).await?,
+            columns: query(queries::COLUMNS).await?,
         })
     }
 
@@ -103,8 +109,71 @@ impl Rows {
                 .collect::<Result<_, _>>()?,
             types: types.names,
             casts: self.casts.try_get(0)?,
+            code: self.code()?,
+            columns: self.columns.iter().map(columns).collect::<Result<_, _>>()?,
         })
     }
+}
+
+impl Rows {
+    /// What users' code says, and what runs it.
+    fn code(&self) -> Result<Vec<CodeDefinition>, tokio_postgres::Error> {
+        let functions = self.sources.iter().map(function_code);
+        let occasions = self.occasions.iter().map(occasion);
+        let views = self.views.iter().map(|row| {
+            Ok(CodeDefinition {
+                occasion: Occasion::Read(row.try_get(0)?),
+                code: expression(row.try_get(1)?),
+            })
+        });
+        functions.chain(occasions).chain(views).collect()
+    }
+}
+
+fn columns(row: &Row) -> Result<ColumnsDefinition, tokio_postgres::Error> {
+    let names = |column| {
+        let names = row.try_get::<_, Vec<&str>>(column)?;
+        Ok::<_, tokio_postgres::Error>(names.into_iter().map(Arc::from).collect())
+    };
+    Ok(ColumnsDefinition {
+        relation: row.try_get(0)?,
+        times: names(1)?,
+        texts: names(2)?,
+    })
+}
+
+fn function_code(row: &Row) -> Result<CodeDefinition, tokio_postgres::Error> {
+    let (source, standard): (Option<&str>, bool) = (row.try_get(1)?, row.try_get(2)?);
+    let body = match source {
+        Some(source) if standard => Code::of_expression(source),
+        Some(source) => Code::of_body(source),
+        None => Code::unread(),
+    };
+    let defaults = row.try_get::<_, Option<&str>>(3)?.unwrap_or_default();
+    Ok(CodeDefinition {
+        occasion: Occasion::Called(text(row, 0)?),
+        code: body.and(Code::of_expression(defaults)),
+    })
+}
+
+fn occasion(row: &Row) -> Result<CodeDefinition, tokio_postgres::Error> {
+    let relation = || Ok::<u32, tokio_postgres::Error>(row.try_get::<_, Option<u32>>(1)?.unwrap_or_default());
+    let occasion = match row.try_get(0)? {
+        "w" => Occasion::Written(relation()?),
+        "u" => Occasion::Used(relation()?),
+        "o" => Occasion::Operator(text(row, 2)?),
+        "d" => Occasion::Ddl,
+        _ => Occasion::Unseen,
+    };
+    Ok(CodeDefinition {
+        occasion,
+        code: expression(row.try_get(3)?),
+    })
+}
+
+/// Null when what it belongs to was dropped since the snapshot began.
+fn expression(text: Option<&str>) -> Code {
+    text.map_or_else(Code::default, Code::of_expression)
 }
 
 fn text(row: &Row, column: usize) -> Result<Arc<str>, tokio_postgres::Error> {

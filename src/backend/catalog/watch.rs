@@ -48,6 +48,8 @@ pub struct CatalogWatch {
 struct Shared {
     /// Requests so far; the first one is made at the start.
     requested: AtomicU64,
+    /// The request since which code of users may be other.
+    code: AtomicU64,
     snapshot: ArcSwapOption<Catalog>,
     wake: Notify,
     /// When definitions were last said, or found, to have changed.
@@ -76,6 +78,7 @@ impl CatalogWatch {
     ) -> Self {
         let shared = Arc::new(Shared {
             requested: AtomicU64::new(1),
+            code: AtomicU64::new(1),
             snapshot: ArcSwapOption::empty(),
             wake: Notify::new(),
             changed: Mutex::new(None),
@@ -102,6 +105,27 @@ impl CatalogWatch {
     /// judged by it.
     pub fn is_current(&self, catalog: &Catalog) -> bool {
         catalog.generation == self.shared.requested.load(Ordering::SeqCst)
+    }
+
+    /// The newest catalog, current or not, unless code of users may be other since: enough to know what a statement runs.
+    pub fn of_code(&self) -> Option<Arc<Catalog>> {
+        let catalog = self.shared.snapshot.load_full()?;
+        (catalog.generation >= self.shared.code.load(Ordering::SeqCst)).then_some(catalog)
+    }
+
+    /// Whether there is a catalog [`Self::of_code`].
+    pub fn knows_code(&self) -> bool {
+        let code = self.shared.code.load(Ordering::SeqCst);
+        let snapshot = self.shared.snapshot.load();
+        snapshot
+            .as_ref()
+            .is_some_and(|catalog| catalog.generation >= code)
+    }
+
+    /// From here on [`Self::of_code`] waits for the [`Self::refresh`] that is to follow.
+    pub fn expect_code(&self) {
+        let next = self.shared.requested.load(Ordering::SeqCst) + 1;
+        self.shared.code.fetch_max(next, Ordering::SeqCst);
     }
 
     /// The newest catalog, current or not: enough to find a write's closure when writes are taken to change everything

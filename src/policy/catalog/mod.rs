@@ -2,17 +2,20 @@
 
 mod graph;
 mod search_path;
+mod touching;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 pub use search_path::search_path;
+pub use touching::{CodeDefinition, Occasion};
 
 use self::graph::Graph;
+use self::touching::Touching;
 use super::cacheability::{names_a_zone, statement_obstacle};
 use super::functions::{FunctionDefinition, Functions};
 use super::reason::BypassReason;
-use crate::sql::{RelationName, Statement, StatementKind};
+use crate::sql::{RelationName, Statement, StatementKind, TimeCasts};
 
 /// What a relation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +98,21 @@ pub struct Definitions {
     pub types: Vec<Arc<str>>,
     /// A cast uses a function that a user defined and that is not immutable.
     pub casts: bool,
+    /// Code of users that may do something to the server's session; what is not here does nothing to it.
+    pub code: Vec<CodeDefinition>,
+    /// Columns, as far as their types matter. Relations that are not here have none of them.
+    pub columns: Vec<ColumnsDefinition>,
+}
+
+/// Columns of one relation whose types tell how a cast to a date or a time reads them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnsDefinition {
+    /// The relation.
+    pub relation: u32,
+    /// Those that are dates or times, or arrays or ranges of them.
+    pub times: Vec<Arc<str>>,
+    /// Those that may hold a text such as `'now'`.
+    pub texts: Vec<Arc<str>>,
 }
 
 /// What a write to a relation changes.
@@ -133,10 +151,12 @@ pub struct Catalog {
     pub functions: Functions,
     schemas: HashMap<Arc<str>, HashMap<Arc<str>, u32>>,
     relations: HashMap<u32, Relation>,
+    columns: HashMap<u32, ColumnsDefinition>,
     graph: Graph,
     operators: HashSet<Arc<str>>,
     types: HashSet<Arc<str>>,
     hidden_user_code: Option<BypassReason>,
+    touching: Touching,
 }
 
 /// Operators that stand behind syntax without a symbol: `IN`, `BETWEEN`, `LIKE`, `GROUP BY`, `ORDER BY`, `CASE`.
@@ -146,6 +166,7 @@ impl Catalog {
     /// Connects `definitions`.
     pub fn new(definitions: Definitions, generation: u64) -> Self {
         let graph = Graph::new(&definitions);
+        let touching = Touching::new(&definitions);
         let Definitions {
             relations: rows,
             views,
@@ -153,6 +174,7 @@ impl Catalog {
             operators,
             types,
             casts,
+            columns,
             ..
         } = definitions;
         let functions = Functions::new(functions);
@@ -176,10 +198,12 @@ impl Catalog {
             functions,
             schemas,
             relations: HashMap::new(),
+            columns: columns.into_iter().map(|row| (row.relation, row)).collect(),
             graph,
             operators,
             types: types.into_iter().collect(),
             hidden_user_code,
+            touching,
         };
         let by_oid: HashMap<u32, &RelationDefinition> = rows.iter().map(|row| (row.oid, row)).collect();
         let verdicts: HashMap<u32, BypassReason> = views
@@ -220,6 +244,15 @@ impl Catalog {
         name: &'n RelationName,
         search_path: &'n [Arc<str>],
     ) -> impl Iterator<Item = &'a Relation> + use<'a, 'n> {
+        self.oids(name, search_path)
+            .filter_map(|oid| self.relations.get(&oid))
+    }
+
+    fn oids<'a, 'n>(
+        &'a self,
+        name: &'n RelationName,
+        search_path: &'n [Arc<str>],
+    ) -> impl Iterator<Item = u32> + use<'a, 'n> {
         const IMPLICIT: &str = "pg_catalog";
         let qualified = name.schema.as_deref();
         let implicit = (qualified.is_none() && !search_path.iter().any(|schema| &**schema == IMPLICIT))
@@ -229,8 +262,28 @@ impl Catalog {
             .into_iter()
             .chain(implicit)
             .chain(path.iter().map(|schema| &**schema))
-            .filter_map(|schema| self.schemas.get(schema)?.get(&name.name))
-            .filter_map(|oid| self.relations.get(oid))
+            .filter_map(|schema| self.schemas.get(schema)?.get(&name.name).copied())
+    }
+
+    /// Whether a text that `statement` casts to a date or a time may name the moment.
+    pub(super) fn may_read_moment(&self, statement: &Statement, search_path: &[Arc<str>]) -> bool {
+        let TimeCasts {
+            unsure,
+            columns,
+            named,
+        } = &statement.casts;
+        if *unsure || (columns.is_empty() && named.is_empty()) {
+            return *unsure;
+        }
+        let read: Vec<&ColumnsDefinition> = statement
+            .reads
+            .iter()
+            .flat_map(|name| self.oids(name, search_path))
+            .filter_map(|oid| self.columns.get(&oid))
+            .collect();
+        let text = |name: &Arc<str>| read.iter().any(|columns| columns.texts.contains(name));
+        let time = |name: &Arc<str>| read.iter().any(|columns| columns.times.contains(name));
+        columns.iter().chain(named).any(text) || !columns.iter().all(time)
     }
 
     /// The relation with this oid.
@@ -299,6 +352,12 @@ impl Catalog {
         self.types.contains(name)
     }
 
+    /// Whether `statement` may run code that does something to the server's session: calls of functions that are not known
+    /// apart.
+    pub(super) fn touched_by(&self, statement: &Statement) -> bool {
+        self.touching.touched_by(statement)
+    }
+
     /// Why a view's own text forbids to keep what it reads; `times` when it can see columns of type `time`.
     fn view_obstacle(&self, view: &ViewDefinition, times: bool) -> Option<BypassReason> {
         if let Some(reason) = view.user_code {
@@ -310,7 +369,7 @@ impl Catalog {
         if query.kind != StatementKind::Read {
             return Some(BypassReason::ViewNotUnderstood);
         }
-        if view.moment_literal || (times && names_a_zone(query)) {
+        if view.moment_literal || self.may_read_moment(query, &[]) || (times && names_a_zone(query)) {
             return Some(BypassReason::Moment);
         }
         // relations that come with PostgreSQL are not in the recorded dependencies; everything else is, and qualified

@@ -8,6 +8,8 @@
 //! sufficient size is given for its recursion and for dropping its tree, and its panics are caught.
 
 mod dialect;
+mod sure;
+mod times;
 mod tokens;
 mod walk;
 

@@ -13,6 +13,7 @@ use sqlparser::ast::{
     TableFactor, TableObject, TableWithJoins, TimezoneInfo, TrimWhereField, Visit, Visitor,
 };
 
+use super::times::Times;
 use crate::sql::facts::{Draft, relation};
 use crate::sql::statement::{PinReason, StatementKind};
 use crate::sql::vocabulary::{AGGREGATES, KEYWORD_FUNCTIONS, RESERVED, holds};
@@ -23,9 +24,13 @@ pub(super) fn facts(tree: &Tree) -> Option<Draft> {
         draft: Draft::new(StatementKind::Read),
         scopes: Vec::new(),
         unread: Vec::new(),
+        times: Times::default(),
     };
     match tree.visit(&mut walk) {
-        ControlFlow::Continue(()) => Some(walk.draft),
+        ControlFlow::Continue(()) => Some(Draft {
+            casts: walk.times.finish(),
+            ..walk.draft
+        }),
         ControlFlow::Break(Unsure) => None,
     }
 }
@@ -39,6 +44,7 @@ struct Walk {
     scopes: Vec<Scope>,
     /// Addresses of names that will be visited as relations, but are not read: targets of writes, functions in `FROM`.
     unread: Vec<usize>,
+    times: Times,
 }
 
 /// The names that a query's `WITH` gives.
@@ -251,6 +257,7 @@ impl Visitor for Walk {
                 || !query.pipe_operators.is_empty(),
         )?;
         self.draft.locking |= !query.locks.is_empty();
+        self.times.query(query);
         let mut names = VecDeque::new();
         let mut recursive = false;
         if let Some(with) = &query.with {
@@ -307,6 +314,7 @@ impl Visitor for Walk {
         };
         let distinct = matches!(select.distinct, Some(Distinct::Distinct | Distinct::On(_)));
         self.draft.aggregate |= grouped || distinct || select.having.is_some();
+        self.times.select(select);
         match &select.into {
             Some(into) => self.into(into),
             None => ControlFlow::Continue(()),
@@ -326,6 +334,7 @@ impl Visitor for Walk {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
+        self.times.factor(factor);
         match factor {
             TableFactor::Table {
                 name,
@@ -373,11 +382,17 @@ impl Visitor for Walk {
             reason = "most expressions are no calls; the visitor goes on into them"
         )]
         match expr {
-            Expr::Function(function) => return self.function(function),
+            Expr::Function(function) => {
+                self.times.call(function);
+                return self.function(function);
+            }
             Expr::Identifier(ident) => self.keyword_function(ident),
             Expr::Extract { .. } => self.draft.calls("extract"),
             Expr::AtTimeZone { .. } => self.draft.calls("timezone"),
-            Expr::Cast { data_type, .. } => self.cast(data_type),
+            Expr::Cast { expr, data_type, .. } => {
+                self.times.cast(data_type, expr);
+                self.cast(data_type);
+            }
             Expr::TypedString(literal) => self.cast(&literal.data_type),
             Expr::Ceil { .. } => self.draft.calls("ceil"),
             Expr::Floor { .. } => self.draft.calls("floor"),

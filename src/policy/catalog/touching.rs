@@ -1,0 +1,296 @@
+//! Which code of users may do something to the server's session, and what runs that code.
+//!
+//! Code that names other code, or a relation, may do what that does. Names are compared as words: of several functions or
+//! relations of one name the worst counts, whatever their schemas.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Definitions, IMPLIED_OPERATORS};
+use crate::sql::{Code, Statement, StatementKind};
+
+/// Longer chains of code that names code are not followed: then everything may touch the session.
+const MAX_ROUNDS: usize = 100;
+
+/// What runs a piece of code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A call of the function of this name.
+    Called(Arc<str>),
+    /// The operator with this symbol.
+    Operator(Arc<str>),
+    /// A read of this relation: a view's query.
+    Read(u32),
+    /// A write of this relation: a trigger, a rule, a default, a check, an index.
+    Written(u32),
+    /// A read and a write of this relation: a policy.
+    Used(u32),
+    /// Nothing that a statement names: a cast, a domain's check, a comparison.
+    Unseen,
+    /// A change of definitions: an event trigger.
+    Ddl,
+}
+
+/// One piece of code of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeDefinition {
+    /// What runs it.
+    pub occasion: Occasion,
+    /// What it says.
+    pub code: Code,
+}
+
+/// What may touch the session, by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Touching {
+    anything: bool,
+    ddl: bool,
+    functions: HashSet<Arc<str>>,
+    symbols: HashSet<Arc<str>>,
+    read: HashSet<Arc<str>>,
+    written: HashSet<Arc<str>>,
+}
+
+impl Touching {
+    /// Follows what names what until nothing is added.
+    pub(super) fn new(definitions: &Definitions) -> Self {
+        let names: HashMap<u32, &Arc<str>> = definitions
+            .relations
+            .iter()
+            .map(|relation| (relation.oid, &relation.name))
+            .collect();
+        // a write of the first may be one of the second
+        let edges: Vec<(&Arc<str>, &Arc<str>)> = [
+            &definitions.children,
+            &definitions.view_reads,
+            &definitions.cascades,
+        ]
+        .into_iter()
+        .flatten()
+        .filter_map(|(from, to)| Some((*names.get(from)?, *names.get(to)?)))
+        .collect();
+        let mut touching = Self::default();
+        for _ in 0..MAX_ROUNDS {
+            let mut grown = false;
+            for definition in &definitions.code {
+                grown |= touching.add(definition, &names);
+            }
+            for (from, to) in &edges {
+                if touching.written.contains(*to) {
+                    grown |= touching.written.insert(Arc::clone(from));
+                }
+            }
+            if !grown {
+                return touching;
+            }
+        }
+        touching.anything = true;
+        touching
+    }
+
+    /// Whether something was added.
+    fn add(&mut self, definition: &CodeDefinition, names: &HashMap<u32, &Arc<str>>) -> bool {
+        // a function may write to what it names, as a rule may; a query or an expression only reads it
+        let writes = matches!(
+            definition.occasion,
+            Occasion::Called(_) | Occasion::Written(_) | Occasion::Ddl
+        );
+        let name = |name: &str| {
+            self.functions.contains(name)
+                || self.read.contains(name)
+                || (writes && self.written.contains(name))
+        };
+        let occasion = &definition.occasion;
+        let own = |oid: &u32| names.get(oid).map(|name| Arc::clone(name));
+        let known = match occasion {
+            Occasion::Called(name) => self.functions.contains(name),
+            Occasion::Operator(symbol) => self.symbols.contains(symbol),
+            Occasion::Read(oid) => names.get(oid).is_none_or(|name| self.read.contains(*name)),
+            Occasion::Written(oid) => names.get(oid).is_none_or(|name| self.written.contains(*name)),
+            Occasion::Used(oid) => names
+                .get(oid)
+                .is_none_or(|name| self.read.contains(*name) && self.written.contains(*name)),
+            Occasion::Unseen => self.anything,
+            Occasion::Ddl => self.ddl,
+        };
+        if known
+            || !definition
+                .code
+                .touches(name, |symbol| self.symbols.contains(symbol))
+        {
+            return false;
+        }
+        match occasion {
+            Occasion::Called(name) => drop(self.functions.insert(Arc::clone(name))),
+            Occasion::Operator(symbol) => {
+                self.anything |= IMPLIED_OPERATORS.contains(&&**symbol);
+                self.symbols.insert(Arc::clone(symbol));
+            }
+            Occasion::Read(oid) => self.read.extend(own(oid)),
+            Occasion::Written(oid) => self.written.extend(own(oid)),
+            Occasion::Used(oid) => {
+                self.read.extend(own(oid));
+                self.written.extend(own(oid));
+            }
+            Occasion::Unseen => self.anything = true,
+            Occasion::Ddl => self.ddl = true,
+        }
+        true
+    }
+
+    /// Whether `statement` may run such code.
+    pub(super) fn touched_by(&self, statement: &Statement) -> bool {
+        // what is written is not told of all of them; `SELECT … INTO` is a write, and makes a relation
+        let (writes_unseen, ddl) = match statement.kind {
+            StatementKind::Transaction | StatementKind::Setting => return false,
+            StatementKind::Ddl | StatementKind::Utility => (true, true),
+            StatementKind::Write | StatementKind::Session | StatementKind::Unparsed => (false, true),
+            StatementKind::Read | StatementKind::Copy => (false, false),
+        };
+        let word = |word: &Arc<str>| {
+            self.functions.contains(word)
+                || self.read.contains(word)
+                || (writes_unseen && self.written.contains(word))
+        };
+        // every foreign key is followed
+        let truncates = statement.mentions("truncate") && statement.mentions("cascade");
+        self.anything
+            || (ddl && self.ddl)
+            || statement.identifiers.iter().any(word)
+            || statement
+                .operators
+                .iter()
+                .any(|symbol| self.symbols.contains(symbol))
+            || statement
+                .writes
+                .iter()
+                .any(|relation| self.written.contains(&relation.name))
+            || (truncates && !self.written.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::samples::definitions;
+    use crate::sql::{Analysis, Backslash};
+
+    fn touching(code: &[(Occasion, &str)]) -> Touching {
+        let mut definitions = definitions();
+        definitions.code = code
+            .iter()
+            .map(|(occasion, source)| CodeDefinition {
+                occasion: occasion.clone(),
+                code: if matches!(occasion, Occasion::Called(_)) {
+                    Code::of_body(source)
+                } else {
+                    Code::of_expression(source)
+                },
+            })
+            .collect();
+        Touching::new(&definitions)
+    }
+
+    fn touches(touching: &Touching, sql: &str) -> bool {
+        let analysis = Analysis::of(sql.as_bytes(), Backslash::Literal);
+        touching.touched_by(analysis.single().unwrap())
+    }
+
+    fn called(name: &str) -> Occasion {
+        Occasion::Called(name.into())
+    }
+
+    #[test]
+    fn code_that_names_other_code_may_do_what_that_does() {
+        let touching = touching(&[
+            (called("outer"), "SELECT middle($1)"),
+            (called("middle"), "SELECT \"inner\"($1)"),
+            (called("inner"), "SELECT set_config('a.b', $1, false)"),
+            (called("plain"), "SELECT lower($1)"),
+            (Occasion::Operator("<=>".into()), "public.middle"),
+            (Occasion::Operator("===".into()), "public.plain"),
+            (called("by_operator"), "SELECT $1 <=> $2"),
+        ]);
+        for (sql, expected) in [
+            ("SELECT outer_one(1)", false),
+            ("SELECT public.middle('x')", true),
+            ("SELECT \"outer\"('x')", true),
+            ("SELECT plain('x') === plain('y')", false),
+            ("SELECT 1 <=> 2", true),
+            ("SELECT by_operator(1, 2)", true),
+            ("INSERT INTO events SELECT middle('x')", true),
+            ("PREPARE p AS SELECT middle('x')", true),
+            ("BEGIN", false),
+        ] {
+            assert_eq!(touches(&touching, sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_runs_code_by_children_views_and_foreign_keys() {
+        let evil = (called("evil"), "BEGIN PERFORM set_config('a.b', 'c', false); END");
+        let trigger = "CREATE TRIGGER e BEFORE INSERT ON x FOR EACH ROW EXECUTE FUNCTION public.evil()";
+        // daily_2a is a partition of daily, which users refers to; `lines` refers to orders
+        let touching = touching(&[
+            (Occasion::Written(13), trigger),
+            (Occasion::Written(51), "public.evil()"),
+            (Occasion::Used(41), "public.evil() = owner"),
+            (Occasion::Read(20), "SELECT * FROM public.accounts"),
+            (called("copies"), "INSERT INTO daily VALUES ($1)"),
+            (called("looks"), "SELECT count(*) FROM very_active"),
+            evil,
+        ]);
+        for (sql, expected) in [
+            ("INSERT INTO daily_2a VALUES (1)", true),
+            ("INSERT INTO daily VALUES (1)", true),
+            ("DELETE FROM users", true),
+            ("UPDATE orders SET a = 1", true),
+            ("COPY daily FROM STDIN", true),
+            ("INSERT INTO daily_1 VALUES (1)", false),
+            ("INSERT INTO events SELECT * FROM daily", false),
+            ("SELECT * FROM daily", false),
+            ("SELECT * FROM accounts", true),
+            ("UPDATE accounts SET a = 1", true),
+            ("SELECT * FROM active", true),
+            ("SELECT copies(1)", true),
+            ("TRUNCATE events", false),
+            ("TRUNCATE events CASCADE", true),
+            ("ALTER TABLE daily ADD COLUMN b int", true),
+            ("ALTER TABLE events ADD COLUMN b int", false),
+            ("ANALYZE daily", true),
+            ("ANALYZE events", false),
+        ] {
+            assert_eq!(touches(&touching, sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_no_statement_names_counts_for_all() {
+        let evil = (called("evil"), "SELECT set_config('a.b', 'c', false)");
+        for occasion in [Occasion::Unseen, Occasion::Operator("=".into())] {
+            let touching = touching(&[(occasion, "public.evil"), evil.clone()]);
+            assert!(touches(&touching, "SELECT 1"));
+            assert!(!touches(&touching, "COMMIT"));
+        }
+        let touching = touching(&[(Occasion::Ddl, "public.evil"), evil]);
+        assert!(touches(&touching, "CREATE TABLE fresh (a int)"));
+        assert!(touches(&touching, "SELECT 1 AS a INTO fresh"));
+        assert!(!touches(&touching, "SELECT 1"));
+    }
+
+    #[test]
+    fn a_chain_that_is_too_long_counts_for_all() {
+        let chain: Vec<(Occasion, String)> = (0..=MAX_ROUNDS)
+            .map(|at| (called(&format!("f{at}")), format!("SELECT f{}()", at + 1)))
+            .chain([(
+                called(&format!("f{}", MAX_ROUNDS + 1)),
+                "SELECT setseed(1)".to_owned(),
+            )])
+            .collect();
+        let chain: Vec<(Occasion, &str)> = chain
+            .iter()
+            .map(|(occasion, source)| (occasion.clone(), source.as_str()))
+            .collect();
+        assert!(touching(&chain).anything);
+    }
+}
