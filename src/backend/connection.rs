@@ -77,6 +77,8 @@ pub struct Connection {
     settings: Option<Settings>,
     /// Settings of clients' own that exist here, which no statement takes away.
     custom: BTreeSet<Arc<str>>,
+    /// Numbers of sequences may have been taken since they were forgotten last.
+    numbers: bool,
     statements: Statements,
     /// The description of a shared statement of which the parameters have come.
     parameters_digest: Option<u128>,
@@ -119,6 +121,7 @@ impl Connection {
             status: TransactionStatus::Idle,
             settings: Some(Settings::default()),
             custom: BTreeSet::new(),
+            numbers: false,
             statements: Statements::default(),
             parameters_digest: None,
             spoilt: false,

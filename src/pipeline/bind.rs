@@ -92,9 +92,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Makes `lease` the session's, with its settings.
     pub(super) async fn hold(&mut self, mut lease: Lease<Connector>) -> Result<(), Stopped> {
-        if let Err(error) = lease.restore(&self.settings).await {
+        let asked = self.identity.database.numbers_asked();
+        let mut made = lease.restore(&self.settings).await;
+        if made.is_ok() && asked && lease.has_numbers() {
+            made = lease.forget_numbers().await;
+        }
+        if let Err(error) = made {
             return Err(Stopped::Refused(ServeError::Unavailable(error)));
         }
+        self.foreign_numbers = lease.has_numbers();
         lease.card().used_by(self.card.id.0);
         lease.card().speaks_for(self.card.key.id);
         self.unnamed_here = false;
@@ -118,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         false
     }
 
-    fn drop_lease(&mut self, error: BackendError) -> ServeError {
+    pub(super) fn drop_lease(&mut self, error: BackendError) -> ServeError {
         self.binding = Binding::Free;
         ServeError::Unavailable(error)
     }

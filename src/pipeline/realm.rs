@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Common, count, tls};
@@ -61,6 +61,8 @@ pub struct Database {
     pub kind: BackendKind,
     /// Its definitions.
     pub watch: CatalogWatch,
+    /// Some session may ask which number of a sequence was taken last.
+    numbers_asked: AtomicBool,
     epoch: Arc<AtomicU64>,
 }
 
@@ -69,6 +71,18 @@ impl Database {
     /// the gateway hears of.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Notes that a session may ask which number of a sequence was taken last.
+    pub(super) fn note_numbers_asked(&self) {
+        if !self.numbers_asked() {
+            self.numbers_asked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any session has asked so since the gateway began.
+    pub(super) fn numbers_asked(&self) -> bool {
+        self.numbers_asked.load(Ordering::Relaxed)
     }
 
     /// Whether `statement` may run code that does something to the server's session, by the newest definitions that tell. On
@@ -375,6 +389,7 @@ fn new_database(
     Ok(Database {
         name: name.clone(),
         kind: settings.kind,
+        numbers_asked: AtomicBool::new(false),
         // by address, so that two backends that are one server know of each other's writes
         scope: tags.scope(&BackendName::new(settings.address.to_string()), name),
         watch: CatalogWatch::spawn(source, watch, move || {

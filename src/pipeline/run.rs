@@ -10,7 +10,7 @@ use super::facts::{Facts, Form};
 use super::following::defined_first;
 use super::lookup::Collecting;
 use super::notice::for_place;
-use super::numbers::takes_numbers;
+use super::numbers::{may_ask, takes_numbers};
 use super::observe::Observer;
 use super::outgoing::{hidden_describe, inject_unnamed, place_of_unnamed, send_changed};
 use super::relay::{Relay, RelayEnd};
@@ -51,7 +51,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let limit = permit.time_limit();
         self.card.note_deadline(limit, story.began + story.queue_time);
         let wants = self.wants(facts, collecting.is_some());
-        let collecting = match self.bind(wants, &defined_first(facts)).await {
+        let asks = self.gives_numbers() && may_ask(facts);
+        if asks {
+            self.identity.database.note_numbers_asked();
+        }
+        let mut bound = self.bind(wants, &defined_first(facts)).await;
+        if bound.is_ok() && (asks || self.may_ask_unseen(facts)) {
+            bound = Box::pin(self.forget_strangers_numbers()).await;
+        }
+        let collecting = match bound {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
             Err(Stopped::Refused(error)) => {
                 self.refuse_with(request, &error, story);
@@ -120,7 +128,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.writes.code(),
         );
         self.clean &= !idle && aftermath.only_reads(cacheable);
-        self.numbers_taken |= takes_numbers(facts, !aftermath.stale.is_empty());
+        if takes_numbers(facts, !aftermath.stale.is_empty()) {
+            self.numbers_taken = true;
+            if let Binding::Held(lease) = &mut self.binding {
+                lease.note_numbers();
+            }
+        }
         self.path_unknown |= aftermath.moves_path;
         self.settings_unknown |= aftermath.moves_settings;
         self.rereads |= facts.rereads;

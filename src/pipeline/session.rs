@@ -97,6 +97,8 @@ pub struct Session<S> {
     pub(super) clean: bool,
     /// The session may have taken a number of a sequence at the connection that is held.
     pub(super) numbers_taken: bool,
+    /// What others took of sequences at the connection that is held may be told there.
+    pub(super) foreign_numbers: bool,
     /// Changes of settings that are not committed yet.
     pub(super) pending: Pending,
     /// What the client was told of parameters; an [`Observer`](super::observe::Observer) has it while a request runs.
@@ -180,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             fails_at_backend: false,
             clean: false,
             numbers_taken: false,
+            foreign_numbers: false,
             pending: Pending::default(),
             told,
             writes: Writes::default(),

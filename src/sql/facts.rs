@@ -95,6 +95,9 @@ impl Draft {
     /// Adds what is read off the tokens. A temporary relation or a session-level function pins here, so that no way to a
     /// draft can forget it.
     pub(super) fn finish(mut self, text: &[u8], tokens: &[Token]) -> Statement {
+        if spelt_with_escapes(text, tokens) {
+            self = Self::unparsed();
+        }
         let mut within = None;
         if matches!(self.session, Some(SessionUse::Prepare(_))) {
             within = self.pin_by_names();
@@ -108,8 +111,19 @@ impl Draft {
             self.setting = Some(change);
             self.pin = None;
         }
-        if self.pin.is_none() && self.sets_path() && names_temporary(text, tokens) {
-            // tables are made there from here on
+        if self
+            .setting
+            .as_ref()
+            .is_some_and(|change| !can_be_repeated(change))
+        {
+            self.setting = None;
+            self.pin = Some(PinReason::Setting);
+        }
+        if self.pin.is_none()
+            && (self.sets_path() || self.kind == StatementKind::Ddl)
+            && names_temporary(text, tokens)
+        {
+            // tables are made there from here on, or something else is, which everybody finds first
             self.pin = Some(PinReason::TemporaryTable);
         }
         if self.session.is_none() && self.unlocks_all() {
@@ -231,6 +245,49 @@ pub(super) fn unread() -> Statement {
     Draft::unparsed().finish(b"", &[])
 }
 
+/// Whether a name is written in a way that is not followed: with escapes, or in bytes that are no UTF-8.
+fn spelt_with_escapes(text: &[u8], tokens: &[Token]) -> bool {
+    let named = |token: &Token| {
+        matches!(
+            token.kind,
+            TokenKind::Word | TokenKind::QuotedName | TokenKind::UnicodeName
+        )
+    };
+    let unicode = |token: &Token| token.kind == TokenKind::UnicodeName;
+    let mut names = tokens.iter().filter(|token| named(token));
+    names.any(|token| !plain_name(token, text))
+        || (tokens.iter().any(unicode) && tokens.iter().any(|token| token.is_word(text, "uescape")))
+}
+
+/// Whether [`name_of`] can tell the name.
+fn plain_name(token: &Token, text: &[u8]) -> bool {
+    let bytes = token.bytes(text);
+    match token.kind {
+        TokenKind::UnicodeName => !bytes.contains(&b'\\') && std::str::from_utf8(bytes).is_ok(),
+        _ => bytes.is_ascii() || std::str::from_utf8(bytes).is_ok(),
+    }
+}
+
+/// Whether the same text sets the same value at any connection, in whatever encoding and by whatever rule for backslashes
+/// text is read there.
+fn can_be_repeated(change: &SettingChange) -> bool {
+    match change {
+        SettingChange::Set {
+            name,
+            value: Some(value),
+        }
+        | SettingChange::SetConfig { name, value } => {
+            // the server keeps of this one only what is ASCII, and reports it
+            **name == *"application_name" || (value.is_ascii() && !value.contains('\\'))
+        }
+        SettingChange::Set { value: None, .. }
+        | SettingChange::SetLocal { .. }
+        | SettingChange::Reset { .. }
+        | SettingChange::ResetAll
+        | SettingChange::Show { .. } => true,
+    }
+}
+
 /// Whether the schema of temporary tables stands anywhere in it, also within a literal.
 fn names_temporary(text: &[u8], tokens: &[Token]) -> bool {
     const SCHEMA: &[u8] = b"pg_temp";
@@ -242,7 +299,8 @@ fn names_temporary(text: &[u8], tokens: &[Token]) -> bool {
 
 /// Whether a relation's name says that it is temporary.
 pub(super) fn is_temporary(relation: &RelationName) -> bool {
-    relation.name.starts_with('#') || relation.schema.as_deref() == Some("pg_temp")
+    let temporary = |schema: &str| schema.starts_with("pg_temp");
+    relation.name.starts_with('#') || relation.schema.as_deref().is_some_and(temporary)
 }
 
 fn parameter_number(bytes: &[u8]) -> Option<u16> {

@@ -20,10 +20,7 @@ pub(super) fn number_use(statement: &Statement) -> NumberUse {
 
 fn asks(statement: &Statement) -> bool {
     // of statements that are not parsed only the words are known
-    let parsed = matches!(
-        statement.kind,
-        StatementKind::Read | StatementKind::Write | StatementKind::Copy
-    );
+    let parsed = matches!(statement.kind, StatementKind::Read | StatementKind::Write);
     ASKING.iter().any(|name| {
         if parsed {
             statement

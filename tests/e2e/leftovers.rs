@@ -9,10 +9,10 @@ use socket2::SockRef;
 use crate::relay::narrow;
 use crate::stage::{Stage, direct};
 use crate::support::frames::Frames;
-use crate::support::gateway::{BEN, Setup};
+use crate::support::gateway::{ANA, BEN, Setup};
 use crate::support::http;
 use crate::support::wait::becomes;
-use crate::support::wire::{Reply, Wire};
+use crate::support::wire::{Login, Reply, Wire};
 
 /// How a client vanishes.
 #[derive(Clone, Copy, Debug)]
@@ -640,10 +640,12 @@ fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
         .superuser()
         .run(&format!("CREATE ROLE {role}; GRANT {role} TO growth"));
     let looks = format!(
-        "SELECT l::text FROM ({LEFT}, current_setting('search_path'), (SELECT count(*) FROM t), ({LOCKS})) AS l"
+        "SELECT l::text FROM ({LEFT}, current_setting('search_path'), (SELECT count(*) FROM t), ({LOCKS}),
+            (SELECT count(*) FROM pg_type WHERE typnamespace = pg_my_temp_schema()),
+            (SELECT count(*) FROM pg_proc WHERE pronamespace = pg_my_temp_schema())) AS l"
     );
     let clean = stage.ana().value(&looks);
-    assert!(clean.ends_with(",3,0)"), "{clean}");
+    assert!(clean.ends_with(",3,0,0,0)"), "{clean}");
     let of_role = format!("PREPARE p AS SELECT set_config('role', '{role}', false)");
     for left in [
         &["SELECT public.take_path()"][..],
@@ -668,6 +670,16 @@ fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
             "DEALLOCATE p",
         ],
         &["UPDATE pg_settings SET setting = 'evil' WHERE name = 'search_path'"],
+        &["CREATE TABLE U&\"pg\\005ftemp\".t (a int)"],
+        &["CREATE TABLE U&\"pg!005ftemp\" UESCAPE '!'.t (a int)"],
+        &["CREATE DOMAIN pg_temp.text AS varchar(2)"],
+        &["CREATE TYPE pg_temp.mood AS ENUM ('well')"],
+        &["CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'"],
+        &[
+            "CREATE TEMP TABLE first (a int)",
+            "DISCARD TEMP",
+            "CREATE TABLE pg_temp_{temp}.t (a int)",
+        ],
         &[
             "SET search_path = pg_temp",
             "CREATE TABLE mine (a int)",
@@ -682,7 +694,13 @@ fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
     ] {
         let mut ana = stage.ana();
         for sql in left {
-            let reply = ana.query(sql);
+            let temp = sql.contains("{temp}").then(|| {
+                let number = "SELECT regexp_replace(nspname, '\\D', '', 'g') FROM pg_namespace
+                    WHERE nspname ~ '^pg_temp_' ORDER BY oid LIMIT 1";
+                ana.value(number)
+            });
+            let sql = sql.replace("{temp}", &temp.unwrap_or_default());
+            let reply = ana.query(&sql);
             assert!(!reply.tags().contains('E'), "{sql}: {reply:?}");
         }
         drop(ana);
@@ -690,6 +708,32 @@ fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
         assert_eq!(ben.value(&looks), clean, "after {left:?}");
         // and what ben is answered is kept for nobody else
         assert_eq!(ben.value("SELECT count(*) FROM t"), "3", "after {left:?}");
+    }
+}
+
+#[test]
+fn the_encoding_of_one_client_does_not_change_what_another_has_set() {
+    const SCHEMAS: &str = "CREATE SCHEMA \"größe\"; CREATE TABLE \"größe\".t AS SELECT 1 AS a;
+        CREATE TABLE t AS SELECT generate_series(1, 10) AS a;";
+    let stage = Stage::with(SCHEMAS, &Setup::new().connections(2));
+    let ask = |wire: &mut Wire| wire.value("SELECT count(*) || current_setting('app.mark') FROM t");
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    ana.run("SET search_path TO \"größe\", public; SET app.mark = 'é'");
+    for encoding in ["latin1", "sjis", "euc_jp"] {
+        ben.run(&format!("SET client_encoding = {encoding}"));
+        ben.run("SELECT 1");
+        assert_eq!(ask(&mut ana), "1é", "behind {encoding}");
+    }
+    drop(ana);
+    // at the start, and at the only connection
+    let stage = Stage::with(SCHEMAS, &narrow());
+    let path = [("search_path", "\"größe\", public")];
+    let login = Login::new(ANA.0, ANA.1, &stage.database).with(&path);
+    let mut ana = Wire::login(stage.gateway.address(), &login);
+    let mut ben = stage.gateway.session(BEN);
+    for encoding in ["latin1", "euc_jp"] {
+        ben.run(&format!("SET client_encoding = {encoding}"));
+        assert_eq!(ana.value("SELECT count(*) FROM t"), "1", "behind {encoding}");
     }
 }
 

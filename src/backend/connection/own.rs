@@ -16,6 +16,9 @@ use crate::wire::{self, ErrorFields};
 /// What no server takes for a statement.
 const NO_STATEMENT: &[u8] = b"-";
 
+/// The setting that says how text that comes is encoded.
+const ENCODING: &str = "client_encoding";
+
 /// How long the answer to the gateway's own statements may take.
 const OWN_STATEMENT: Duration = Duration::from_secs(30);
 
@@ -32,9 +35,24 @@ impl Connection {
         if self.settings.as_ref() == Some(settings) {
             return Ok(());
         }
-        let sql = settings.restore_sql(self.settings.as_ref());
-        self.settings = None;
+        let mut sql = settings.restore_sql(self.settings.as_ref());
+        let before = self.settings.take();
         self.note_all_defined(settings);
+        if !sql.is_ascii()
+            && before
+                .as_ref()
+                .is_none_or(|before| before.value(ENCODING).is_some())
+        {
+            // a whole text is converted from the encoding in which it came, before any of it is run
+            let own = before.map(|before| before.without(ENCODING));
+            let back = if own.is_some() {
+                "RESET client_encoding"
+            } else {
+                "RESET ALL"
+            };
+            self.run_own(back).await?;
+            sql = settings.restore_sql(Some(&own.unwrap_or_default()));
+        }
         if !sql.is_empty() {
             self.run_own(&sql).await?;
         }
@@ -68,6 +86,27 @@ impl Connection {
         let (isolation, search_path) = row.split_once(',').unwrap_or(("", &row));
         self.reads_committed = isolation == "read committed";
         self.search_path = search_path.into();
+        Ok(())
+    }
+
+    /// Notes that a session may have taken a number of a sequence here.
+    pub fn note_numbers(&mut self) {
+        self.numbers = true;
+    }
+
+    /// Whether `currval` and `lastval` may tell here what some session took.
+    pub fn has_numbers(&self) -> bool {
+        self.numbers
+    }
+
+    /// Makes `currval` and `lastval` tell nothing.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub async fn forget_numbers(&mut self) -> Result<(), BackendError> {
+        self.run_own("DISCARD SEQUENCES").await?;
+        self.numbers = false;
         Ok(())
     }
 
@@ -119,6 +158,7 @@ impl Connection {
             if matches!(*sql, "DISCARD ALL" | "DEALLOCATE ALL") {
                 self.statements.clear();
             }
+            self.numbers &= *sql != "DISCARD ALL";
             self.run_own(sql).await?;
         }
         Ok(())
