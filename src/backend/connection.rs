@@ -64,6 +64,10 @@ struct Passing {
 }
 
 /// A logged-in connection.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, none a state"
+)]
 pub struct Connection {
     stream: Transport,
     received: BytesMut,

@@ -257,24 +257,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 }
             }
         }
-        self.pin_by_path();
+        self.pin_by_settings();
         self.note_unpinned(before);
     }
 
-    /// Keeps the connection of a session whose search path names the schema of temporary tables: it may make one by any
-    /// name.
-    pub(super) fn pin_by_path(&mut self) {
+    /// Keeps the connection of a session whose settings would mean something for others: a search path that names the schema
+    /// of temporary tables, where it may make one by any name; a time after which the server ends what is idle.
+    pub(super) fn pin_by_settings(&mut self) {
         let path = match self.settings.value("search_path") {
             None => &self.identity.default_search_path,
             Some(SettingValue::Plain(path) | SettingValue::Sql(path)) => path,
         };
-        if path.to_ascii_lowercase().contains("pg_temp")
-            && !self
-                .pins
-                .reasons()
-                .any(|reason| reason == PinReason::TemporaryTable)
-        {
-            self.pin_for(PinReason::TemporaryTable, None);
+        let temporary = path.to_ascii_lowercase().contains("pg_temp");
+        let ends = self.settings.value("idle_session_timeout").is_some();
+        for (reason, there) in [(PinReason::TemporaryTable, temporary), (PinReason::Setting, ends)] {
+            if there && !self.pins.reasons().any(|known| known == reason) {
+                self.pin_for(reason, None);
+            }
         }
     }
 

@@ -449,7 +449,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Some(SettingValue::Plain(path) | SettingValue::Sql(path)) => path,
         };
         self.search_path = crate::policy::search_path(path, &key.user).into();
-        self.pin_by_path();
+        self.pin_by_settings();
         // text is read by these rules only while the backend reads it so too
         let plain = [
             "standard_conforming_strings",

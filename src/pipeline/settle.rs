@@ -169,7 +169,10 @@ impl Aftermath {
                 aftermath.stale.push(stale);
             }
             aftermath.may_commit |= ends_transaction(statement);
-            aftermath.changes_defaults |= changes_defaults(statement);
+            if changes_defaults(statement) {
+                aftermath.changes_defaults = true;
+                aftermath.stale.push(Invalidation::Everything);
+            }
             aftermath.note_session(statement);
             aftermath.note_settings(statement, facts.single().is_some() && idle);
             aftermath.mark(statement);
@@ -373,11 +376,12 @@ fn ends_transaction(statement: &Statement) -> bool {
 
 /// Whether it may change what sessions begin with. Rather one time too often: it only makes connections new.
 fn changes_defaults(statement: &Statement) -> bool {
-    statement.kind == StatementKind::Ddl
+    let alters = statement.kind == StatementKind::Ddl
         && statement.mentions("alter")
         && ["role", "user", "database", "system"]
             .iter()
-            .any(|word| statement.mentions(word))
+            .any(|word| statement.mentions(word));
+    alters || statement.mentions("pg_reload_conf")
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {

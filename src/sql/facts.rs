@@ -214,7 +214,13 @@ impl Draft {
             match function.name.as_ref() {
                 "set_config" | "setseed" => return Some(PinReason::Setting),
                 "pg_backend_pid" => return Some(PinReason::BackendPid),
-                "dblink_connect" | "dblink_connect_u" => return Some(PinReason::Procedure),
+                "dblink_connect"
+                | "dblink_connect_u"
+                | "pg_backup_start"
+                | "pg_create_logical_replication_slot"
+                | "pg_create_physical_replication_slot"
+                | "pg_replication_origin_session_setup"
+                | "pg_start_backup" => return Some(PinReason::Procedure),
                 name if ["pg_advisory_lock", "pg_try_advisory_lock"]
                     .iter()
                     .any(|prefix| name.starts_with(prefix)) =>
@@ -262,10 +268,8 @@ fn spelt_with_escapes(text: &[u8], tokens: &[Token]) -> bool {
 /// Whether [`name_of`] can tell the name.
 fn plain_name(token: &Token, text: &[u8]) -> bool {
     let bytes = token.bytes(text);
-    match token.kind {
-        TokenKind::UnicodeName => !bytes.contains(&b'\\') && std::str::from_utf8(bytes).is_ok(),
-        _ => bytes.is_ascii() || std::str::from_utf8(bytes).is_ok(),
-    }
+    let escapes = token.kind == TokenKind::UnicodeName && bytes.contains(&b'\\');
+    !escapes && std::str::from_utf8(bytes).is_ok()
 }
 
 /// Whether the same text sets the same value at any connection, in whatever encoding and by whatever rule for backslashes
@@ -277,8 +281,13 @@ fn can_be_repeated(change: &SettingChange) -> bool {
             value: Some(value),
         }
         | SettingChange::SetConfig { name, value } => {
-            // the server keeps of this one only what is ASCII, and reports it
-            **name == *"application_name" || (value.is_ascii() && !value.contains('\\'))
+            match &**name {
+                // the server keeps of this one only what is ASCII, and reports it
+                "application_name" => true,
+                // it would end the connection while nobody uses it
+                "idle_session_timeout" => false,
+                _ => value.is_ascii() && !value.contains('\\'),
+            }
         }
         SettingChange::Set { value: None, .. }
         | SettingChange::SetLocal { .. }

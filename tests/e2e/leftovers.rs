@@ -712,6 +712,50 @@ fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
 }
 
 #[test]
+fn a_session_that_asks_to_be_ended_when_idle_is_ended_and_no_other() {
+    let stage = Stage::with("", &Setup::new().connections(2));
+    let mut ben = stage.gateway.session(BEN);
+    let setting = [("idle_session_timeout", "1ms")];
+    let start = Login::new(ANA.0, ANA.1, &stage.database).with(&setting);
+    for at_start in [false, true] {
+        let mut ana = if at_start {
+            Wire::login(stage.gateway.address(), &start)
+        } else {
+            let mut ana = stage.ana();
+            ana.run("SET idle_session_timeout = '1ms'");
+            ana
+        };
+        if at_start {
+            // from its first query on it has a connection
+            ana.send(&Frames::new().query("SELECT 1"));
+        }
+        let end = String::from_utf8_lossy(&ana.rest()).into_owned();
+        assert!(end.contains("C57P05"), "at the start: {at_start}: {end:?}");
+        for _ in 0..20 {
+            assert_eq!(ben.value("SELECT 1"), "1");
+        }
+    }
+}
+
+#[test]
+fn what_the_server_reads_anew_is_noticed() {
+    let stage = Stage::with(
+        "CREATE TABLE t AS SELECT timestamptz '2024-01-01 12:00+00' AS at",
+        &narrow(),
+    );
+    let ask = "SELECT max(at) FROM t";
+    let mut ana = stage.ana();
+    let before = ana.value(ask);
+    assert_eq!(ana.value(ask), before);
+    stage
+        .superuser()
+        .run("GRANT EXECUTE ON FUNCTION pg_reload_conf() TO growth");
+    ana.run("SELECT pg_reload_conf()");
+    assert_eq!(ana.value(ask), before);
+    assert_ne!(ana.last().0, "hit");
+}
+
+#[test]
 fn the_encoding_of_one_client_does_not_change_what_another_has_set() {
     const SCHEMAS: &str = "CREATE SCHEMA \"größe\"; CREATE TABLE \"größe\".t AS SELECT 1 AS a;
         CREATE TABLE t AS SELECT generate_series(1, 10) AS a;";

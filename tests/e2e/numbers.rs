@@ -69,7 +69,10 @@ fn no_way_of_asking_tells_a_number_of_another_session() {
             let last = said.last().expect("one was asked").as_str();
             // behind something that may have taken a number the very first question is let through
             let first = round == 0 && ask.len() > 1;
-            assert!(first || ["55000", "0A000"].contains(&last), "{ask:?}, round {round}: {said:?}");
+            assert!(
+                first || ["55000", "0A000"].contains(&last),
+                "{ask:?}, round {round}: {said:?}"
+            );
         }
     }
 }
