@@ -1,6 +1,6 @@
 //! The servers of a backend beside each other: the primary and its readers, looked at in the background.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,8 @@ pub struct EndpointView {
 /// The servers of one backend.
 pub struct Endpoints {
     shared: Arc<Shared>,
+    /// How often readers were looked for: of those that are alike another one comes first each time.
+    turns: AtomicUsize,
     task: Option<AbortHandle>,
 }
 
@@ -182,7 +184,11 @@ impl Endpoints {
             let watched = Arc::clone(&shared);
             tokio::spawn(async move { watched.watch(probes).await }).abort_handle()
         });
-        Self { shared, task }
+        Self {
+            shared,
+            turns: AtomicUsize::new(0),
+            task,
+        }
     }
 
     /// The readers.
@@ -190,7 +196,7 @@ impl Endpoints {
         &self.shared.readers
     }
 
-    /// Those readers that can answer a query that asks for `freshness`, the least busy first.
+    /// Those readers that can answer a query that asks for `freshness`, the least busy first, in turns where they are alike.
     pub(super) fn fitting(&self, freshness: Freshness, now: Instant) -> Vec<&Endpoint> {
         let latest = locked(&self.shared.replay).latest();
         let mut fitting: Vec<_> = self
@@ -199,6 +205,9 @@ impl Endpoints {
             .filter(|reader| locked(&reader.known).suits(freshness, latest, self.shared.settings.max_lag))
             .map(|reader| (reader.load(now), reader))
             .collect();
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let first = turn.checked_rem(fitting.len()).unwrap_or(0);
+        fitting.rotate_left(first);
         fitting.sort_by_key(|(load, _)| *load);
         fitting.into_iter().map(|(_, reader)| reader).collect()
     }
