@@ -206,10 +206,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
             let answered = self.answered;
             progress |= self.take_copy_messages() || self.answered != answered;
         }
-        // whoever says farewell in the midst of its data waits for nothing
-        let leaves = self.client.inbox().first() == Some(&b'X');
-        if leaves && self.observer.copying_in() && self.to_send == 0 && self.to_come == 0 {
-            return Err(RelayEnd::ClientGone);
+        if self.observer.copying_in() && self.to_send == 0 && self.to_come == 0 {
+            progress |= self.look_for_interruption()?;
         }
         if self.client.inbox().len() >= READ_AHEAD {
             return Ok(progress);
@@ -225,6 +223,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
                 Ok(true)
             }
             Poll::Pending => Ok(progress),
+        }
+    }
+
+    /// What is no part of COPY data ends them, and the session: true when the COPY was ended. The server is not sent it, which
+    /// may have ended the COPY by itself and would take it for the next request.
+    fn look_for_interruption(&mut self) -> Result<bool, RelayEnd> {
+        let inbox = self.client.inbox();
+        match inbox.first() {
+            None => Ok(false),
+            // whoever says farewell in the midst of its data waits for nothing
+            Some(b'X') => Err(RelayEnd::ClientGone),
+            Some(b'd' | b'c' | b'f' | b'S' | b'H') => match wire::header(inbox, MAX_FRAME) {
+                Ok(_) => Ok(false),
+                Err(_) => Err(RelayEnd::ClientGone),
+            },
+            Some(&tag) => {
+                self.observer.interrupt_copy(tag, self.backend.outgoing());
+                self.backend.note_copy_ended();
+                Ok(true)
+            }
         }
     }
 
