@@ -175,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Ok(());
         }
         story.rows = 1;
-        self.note_unnamed(request, facts);
+        self.note_answered(request, facts);
         self.client.consume(request.len);
         self.card.note_query(false);
         self.finish(&story, RequestEnd::Completed);

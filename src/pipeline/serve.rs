@@ -199,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             // looked at before: an entry does not change
             return self.protocol_error(&ServeError::Internal("the answer in memory does not fit"));
         };
-        self.note_unnamed(request, facts);
+        self.note_answered(request, facts);
         self.client.consume(request.len);
         let sent = self.send_rows(&rows, &tail).await;
         story.rows = entry.row_count;

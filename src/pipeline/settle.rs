@@ -429,11 +429,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.
-    pub(super) fn note_unnamed(&mut self, request: &Request, mut facts: Facts) {
+    /// Notes what an answer from memory means for the transaction and for the unnamed statement: the client thinks that it
+    /// has prepared it.
+    pub(super) fn note_answered(&mut self, request: &Request, mut facts: Facts) {
         if facts.form == Form::Simple {
             self.statements.note_closed(b"");
         }
+        self.begun.note_query();
         let mut observer = Observer::new(true);
         observer.confirmations.expect(&mut facts.confirmations);
         observer.confirmations.confirm_all();
