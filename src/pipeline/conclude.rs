@@ -109,6 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if observer.discarded && aftermath.alone && !in_transaction && observer.error.is_none() {
             self.start_over();
         }
+        self.keep_many_settings();
         match observer.error {
             None => self.finish(story, RequestEnd::Completed),
             Some(code) => {

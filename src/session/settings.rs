@@ -51,6 +51,9 @@ const WITHOUT_EFFECT_ON_RESULTS: [&str; 14] = [
     "wlm_query_slot_count",
 ];
 
+/// Settings of the client's own that are followed in one session at most.
+const MAX_CUSTOM: usize = 100;
+
 /// What a setting is set to that has its default.
 const DEFAULT: &str = "DEFAULT";
 
@@ -137,6 +140,18 @@ impl Settings {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a change of `name` can be followed: it is no setting of the client's own, or one of those there are, or there
+    /// are fewer than 100.
+    pub fn has_room_for(&self, name: &str) -> bool {
+        !is_custom(name) || self.values().contains_key(name) || !self.is_full()
+    }
+
+    /// Whether there are as many settings of the client's own as can be followed, so that there may be more.
+    pub fn is_full(&self) -> bool {
+        let values = self.values();
+        values.len() >= MAX_CUSTOM && values.keys().filter(|name| is_custom(name)).count() >= MAX_CUSTOM
     }
 
     /// The value of `name`, if it was set.
