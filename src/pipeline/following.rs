@@ -150,7 +150,7 @@ fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, con
             }
         }
         SettingChange::ResetAll => {
-            *connection = Settings::default();
+            connection.reset_all();
             let before = std::mem::replace(session, startup.clone());
             session.define_all_of(&before);
         }
@@ -261,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let startup = &self.identity.startup;
         for step in steps {
             match step {
-                Step::Change(SettingChange::ResetAll) => wanted = startup.clone(),
+                Step::Change(SettingChange::ResetAll) => wanted = startup.without_identity(),
                 Step::Change(SettingChange::Reset { name } | SettingChange::Set { name, value: None }) => {
                     if let Some(value) = startup.value(name) {
                         wanted.set(name, value.clone());

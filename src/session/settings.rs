@@ -51,6 +51,9 @@ const WITHOUT_EFFECT_ON_RESULTS: [&str; 14] = [
     "wlm_query_slot_count",
 ];
 
+/// Who a session acts as: RESET ALL leaves it.
+const IDENTITY: [&str; 2] = ["role", "session_authorization"];
+
 /// Settings of the client's own that are followed in one session at most.
 const MAX_CUSTOM: usize = 100;
 
@@ -91,6 +94,31 @@ impl Settings {
         if self.values().contains_key(name) {
             self.values_mut().remove(name);
         }
+    }
+
+    /// Forgets what RESET ALL resets: everything but who the session acts as.
+    pub fn reset_all(&mut self) {
+        *self = self.identity();
+    }
+
+    /// Who the session acts as, if that was set.
+    #[must_use]
+    pub fn identity(&self) -> Self {
+        let mut identity = Self::default();
+        for name in IDENTITY {
+            if let Some(value) = self.value(name) {
+                identity.set(name, value.clone());
+            }
+        }
+        identity
+    }
+
+    /// What RESET ALL goes back to, where these are the settings of the session's start.
+    #[must_use]
+    pub fn without_identity(&self) -> Self {
+        IDENTITY
+            .iter()
+            .fold(self.clone(), |settings, name| settings.without(name))
     }
 
     /// These settings with the values that the server reported, by their names in any case, where it did: what a value

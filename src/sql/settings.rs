@@ -79,6 +79,7 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Draft {
     };
     match name.as_str() {
         "role" | "session_authorization" if local => Draft::session(SessionUse::Passing, None),
+        "role" if value.is_none() => Draft::session(SessionUse::ResetRole, None),
         "role" => Draft::session(SessionUse::SetRole, Some(PinReason::Role)),
         "session_authorization" => Draft::session(SessionUse::SetAuthorization, Some(PinReason::Role)),
         // these end with the transaction, or are no settings that can be given again
