@@ -33,10 +33,9 @@ impl PartialEq for Settings {
 
 impl Eq for Settings {}
 
-/// Settings that cannot change the bytes of a result.
-const WITHOUT_EFFECT_ON_RESULTS: [&str; 14] = [
+/// Settings that cannot change the bytes of a result, nor whether a notice comes with it.
+const WITHOUT_EFFECT_ON_RESULTS: [&str; 13] = [
     "application_name",
-    "client_min_messages",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "lock_timeout",
