@@ -69,9 +69,12 @@ impl Begun {
     /// What `statement`, whose text is `text`, makes of it and answers; `None` where the server has to say more.
     fn after(&self, statement: &Statement, text: &[u8], kind: BackendKind) -> Option<(Self, &'static str)> {
         match (self, statement.transaction?) {
-            // Redshift does not know the word, and an error must come when the client waits for it
+            // an error must come when the client waits for it, and only one of them knows the word
             (Self::No, TransactionControl::Begin)
-                if kind == BackendKind::Redshift && statement.mentions("deferrable") =>
+                if statement.mentions(match kind {
+                    BackendKind::Redshift => "deferrable",
+                    BackendKind::Postgres => "snapshot",
+                }) =>
             {
                 None
             }
@@ -94,8 +97,8 @@ impl Begun {
 /// Whether each statement of a transaction that began with `begin` sees what is committed when it begins, where that is
 /// what the login has by default.
 fn reads_committed(begin: &Statement) -> bool {
-    let level = begin.mentions("isolation");
-    !level || (begin.mentions("committed") && !begin.mentions("uncommitted"))
+    let stricter = ["uncommitted", "repeatable", "serializable", "snapshot"];
+    !begin.mentions("isolation") || !stricter.iter().any(|level| begin.mentions(level))
 }
 
 /// Answers begins and ends.
@@ -472,6 +475,9 @@ mod tests {
             ("SELECT 1", pg, "-"),
             ("BEGIN ISOLATION LEVEL SERIALIZABLE DEFERRABLE", pg, "BEGIN T"),
             ("BEGIN DEFERRABLE", BackendKind::Redshift, "-"),
+            ("BEGIN ISOLATION LEVEL SNAPSHOT", BackendKind::Redshift, "BEGIN T"),
+            ("BEGIN ISOLATION LEVEL SNAPSHOT", pg, "-"),
+            ("BEGIN READ ONLY,", pg, "-"),
             ("BEGIN NONSENSE", pg, "-"),
         ] {
             let mut begun = Begun::No;
@@ -505,6 +511,10 @@ mod tests {
             ("BEGIN ISOLATION LEVEL READ UNCOMMITTED", false),
             ("START TRANSACTION ISOLATION LEVEL REPEATABLE READ", false),
             ("BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", false),
+            (
+                "BEGIN ISOLATION LEVEL READ COMMITTED, ISOLATION LEVEL SERIALIZABLE",
+                false,
+            ),
         ] {
             let analysis = Analysis::of(text.as_bytes(), Backslash::Literal);
             assert_eq!(

@@ -273,7 +273,7 @@ fn chain(cursor: &mut Cursor<'_>) -> bool {
     cursor.at_end()
 }
 
-/// Modes of a transaction, with commas or without.
+/// Modes of a transaction, with commas between them or without.
 fn modes(cursor: &mut Cursor<'_>) -> bool {
     const MODES: [&[&str]; 9] = [
         &["isolation", "level", "serializable"],
@@ -286,11 +286,13 @@ fn modes(cursor: &mut Cursor<'_>) -> bool {
         &["deferrable"],
         &["not", "deferrable"],
     ];
-    while !cursor.at_end() {
+    let mut more = !cursor.at_end();
+    while more {
         if !MODES.iter().any(|mode| cursor.take(mode)) {
             return false;
         }
-        cursor.take_mark(",");
+        // behind a comma there is one more
+        more = cursor.take_mark(",") || !cursor.at_end();
     }
     true
 }
