@@ -13,7 +13,7 @@ use super::client::Client;
 use super::observe::{Observer, Seen};
 use super::sessions::SessionCard;
 use crate::backend::{Asked, Asker, BackendError, Connection, Fate};
-use crate::wire::{self, FrontendTag, MAX_FRAME};
+use crate::wire::{self, FrontendTag};
 
 /// Bytes that are read ahead from a client while its query runs; more waits in the socket.
 const READ_AHEAD: usize = 64 * 1024;
@@ -234,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
             None => Ok(false),
             // whoever says farewell in the midst of its data waits for nothing
             Some(b'X') => Err(RelayEnd::ClientGone),
-            Some(b'd' | b'c' | b'f' | b'S' | b'H') => match wire::header(inbox, MAX_FRAME) {
+            Some(b'd' | b'c' | b'f' | b'S' | b'H') => match wire::client_header(inbox) {
                 Ok(_) => Ok(false),
                 Err(_) => Err(RelayEnd::ClientGone),
             },
@@ -252,10 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
         while self.to_come == 0 {
             let rest = self.client.inbox().get(self.to_send..).unwrap_or_default();
             // an invalid header is found again, and answered, when the next request is collected
-            let Ok(Some(header)) = wire::header(rest, MAX_FRAME) else {
-                break;
-            };
-            let Ok(tag) = FrontendTag::try_from(header.tag) else {
+            let Ok(Some((tag, header))) = wire::client_header(rest) else {
                 break;
             };
             match tag {

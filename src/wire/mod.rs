@@ -16,7 +16,8 @@ pub use backend::{
 };
 pub use frame::{Header, MAX_FRAME, WireError, header};
 pub use frontend::{
-    Bind, Execute, FrontendTag, Parse, Target, TargetKind, bind, execute, parse, query_text, target,
+    Bind, Execute, FrontendTag, Parse, Target, TargetKind, bind, client_header, execute, parse, query_text,
+    target,
 };
 pub use startup::{
     CancelKey, Initial, MAX_STARTUP, Protocol, StartupPacket, digest_response, initial, password_text,

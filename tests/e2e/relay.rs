@@ -192,7 +192,15 @@ fn a_client_that_goes_away_in_the_middle_of_a_copy_leaves_nothing() {
 #[test]
 fn garbage_after_login_ends_the_session_with_a_protocol_error() {
     let stage = Stage::with("", &narrow());
-    let cases: [(&str, Vec<u8>); 6] = [
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("a Flush of a megabyte and a half", b"H\0\x16\xe3\x60".to_vec()),
+        ("a Sync of as much", b"S\0\x16\xe3\x60xx".to_vec()),
+        ("a long Close in a pipeline", {
+            let pipeline = Frames::new()
+                .parse("", "SELECT 1", &[])
+                .bind("", "", &[], &[], &[]);
+            [&pipeline.to_vec()[..], b"C\0\x16\xe3\x60S"].concat()
+        }),
         ("an unknown message", Frames::new().frame(b'!', &[b"x"]).to_vec()),
         ("a length below four", b"Q\0\0\0\x03".to_vec()),
         ("a length of two gigabytes", b"Q\x7f\xff\xff\xff".to_vec()),
