@@ -124,6 +124,8 @@ impl ClientError for ServeError {
 
     fn severity(&self) -> Severity {
         match self {
+            // its length is sound, so what is behind it can be read
+            Self::Protocol(WireError::Malformed(_)) => Severity::Error,
             Self::Lost(_) | Self::Protocol(_) | Self::OutOfStep | Self::Shutdown | Self::Idle(_) => {
                 Severity::Fatal
             }

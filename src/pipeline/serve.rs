@@ -93,12 +93,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let read = Facts::read(request, bytes, &reader, spare);
         let mut facts = match read {
             Ok(facts) => facts,
-            Err(error) if self.ignores() => {
+            // where messages begin and end is known, so the next can be read
+            Err(error) => {
                 self.drop_request(request);
                 self.refuse(request, &error.into());
                 return Ok(());
             }
-            Err(error) => return self.protocol_error(&error.into()),
         };
         if facts.own > 0 {
             return self.serve_own(request, &facts);
