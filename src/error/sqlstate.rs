@@ -33,6 +33,12 @@ impl SqlState {
     pub const INVALID_CURSOR_NAME: Self = Self("34000");
     /// `3D000`: no such database.
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
+    /// `25001`: not within a transaction that has run something.
+    pub const ACTIVE_SQL_TRANSACTION: Self = Self("25001");
+    /// `42602`: what cannot be a name.
+    pub const INVALID_NAME: Self = Self("42602");
+    /// `55P02`: a parameter that cannot be set, or not now.
+    pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self("55P02");
     /// `42501`: not allowed to do this.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `42601`: the text is no command.
@@ -70,6 +76,9 @@ impl SqlState {
             Self::INVALID_PARAMETER_VALUE,
             Self::UNDEFINED_OBJECT,
             Self::INSUFFICIENT_PRIVILEGE,
+            Self::INVALID_NAME,
+            Self::ACTIVE_SQL_TRANSACTION,
+            Self::CANT_CHANGE_RUNTIME_PARAM,
         ]
         .into_iter()
         .find(|known| known.0 == code)

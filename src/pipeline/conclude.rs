@@ -88,7 +88,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             .follow_settings(&aftermath.steps, observer, outcome, in_transaction)
             .await;
         self.note_defined(&aftermath, outcome);
-        if followed.is_err() {
+        let acts = self.follow_role(&aftermath, outcome).await;
+        if followed.and(acts).is_err() {
             self.pin_for(PinReason::Setting, None);
             if let Binding::Held(lease) = &mut self.binding {
                 lease.note_settings(None);
@@ -112,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if observer.discarded && aftermath.alone && !in_transaction && observer.error.is_none() {
             self.start_over();
         }
+        self.keep_many_settings();
         match observer.error {
             None => self.finish(story, RequestEnd::Completed),
             Some(code) => {

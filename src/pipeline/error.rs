@@ -31,6 +31,9 @@ pub enum ServeError {
     /// What the client sent is not the protocol.
     #[error(transparent)]
     Protocol(#[from] WireError),
+    /// The client sent what cannot be where it is, and what follows cannot be told apart from it.
+    #[error("terminating connection because protocol synchronization was lost")]
+    OutOfStep,
     /// The administrator ends the session, or the gateway stops.
     #[error("terminating connection due to administrator command")]
     Shutdown,
@@ -94,7 +97,7 @@ impl ClientError for ServeError {
             Self::NoConnection(error) => error.sqlstate(),
             Self::Unavailable(error) | Self::Lost(error) => error.sqlstate(),
             Self::Cancelled => SqlState::QUERY_CANCELED,
-            Self::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::Protocol(_) | Self::OutOfStep => SqlState::PROTOCOL_VIOLATION,
             Self::Shutdown => SqlState::ADMIN_SHUTDOWN,
             Self::Idle(IdleTooLong::Session) => SqlState::IDLE_SESSION_TIMEOUT,
             Self::Idle(IdleTooLong::Transaction) => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
@@ -121,7 +124,11 @@ impl ClientError for ServeError {
 
     fn severity(&self) -> Severity {
         match self {
-            Self::Lost(_) | Self::Protocol(_) | Self::Shutdown | Self::Idle(_) => Severity::Fatal,
+            // its length is sound, so what is behind it can be read
+            Self::Protocol(WireError::Malformed(_)) => Severity::Error,
+            Self::Lost(_) | Self::Protocol(_) | Self::OutOfStep | Self::Shutdown | Self::Idle(_) => {
+                Severity::Fatal
+            }
             Self::Quota(_)
             | Self::Time(_)
             | Self::NoConnection(_)
@@ -157,6 +164,7 @@ impl ClientError for ServeError {
             Self::Unavailable(error) | Self::Lost(error) => error.detail(),
             Self::Cancelled
             | Self::Protocol(_)
+            | Self::OutOfStep
             | Self::Shutdown
             | Self::Idle(_)
             | Self::FailedTransaction
@@ -202,6 +210,7 @@ impl ClientError for ServeError {
             ),
             Self::Cancelled
             | Self::Protocol(_)
+            | Self::OutOfStep
             | Self::Shutdown
             | Self::Idle(_)
             | Self::FailedTransaction

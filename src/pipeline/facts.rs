@@ -19,6 +19,9 @@ use crate::wire::{self, FrontendTag, TargetKind, WireError};
 /// The gateway's own settings begin with this.
 pub(super) const OWN_PREFIX: &str = "tollgate.";
 
+/// Bytes of a message that has no body.
+pub(super) const EMPTY: usize = 5;
+
 /// A single portal that is bound, run to its end and closed by a Sync: the extended request that an answer from memory
 /// can take the place of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub(super) struct Facts {
     pub(super) names_statement: bool,
     /// Runs a portal of which only the gateway knows.
     pub(super) local_portal: bool,
-    /// Binds parameters, or gives them types.
+    /// Binds parameters, or gives them types or formats.
     pub(super) parameterized: bool,
     /// Prepares more named statements than a session may have.
     pub(super) too_many: bool,
@@ -318,28 +321,34 @@ fn setting_name(change: &SettingChange) -> Option<&str> {
     }
 }
 
-/// The form of a request that runs one portal to its end: Parse at most once, Describe of anything, one Bind before one
-/// Execute of the same portal without a limit of rows, Close of statements, one Sync at the end.
+/// The form of a request that runs one portal to its end: Parse at most once, one Bind before one Execute of the same portal
+/// without a limit of rows, Describe of that portal and of the statement that is bound, once it is what it is, and one Sync
+/// without a body at the end. Whatever else a client may send has errors and answers of its own.
 fn portal_form(request: &Request, bytes: &[u8]) -> Option<SinglePortal> {
     if request.ending != Ending::Sync {
         return None;
     }
     let body = |frame: &FrameSpan| bytes.get(frame.start..frame.end).unwrap_or_default();
-    let (mut bind, mut execute, mut described, mut parses) = (None, None, false, 0);
+    let (mut bind, mut execute, mut described) = (None, None, false);
+    let (mut parsed, mut statement) = (false, None);
     for (index, frame) in request.frames.iter().enumerate() {
         match frame.tag {
-            FrontendTag::Parse if parses == 0 && bind.is_none() => {
-                parses = 1;
+            FrontendTag::Parse if !parsed && statement.is_none() && bind.is_none() => parsed = true,
+            FrontendTag::Bind if bind.is_none() => {
+                let read = wire::bind(body(frame)).ok()?;
+                bind = Some((index, read.portal));
+                if *statement.get_or_insert(read.statement) != read.statement {
+                    return None;
+                }
             }
-            FrontendTag::Bind if bind.is_none() => bind = Some((index, wire::bind(body(frame)).ok()?.portal)),
             FrontendTag::Describe => {
                 let target = wire::target(body(frame)).ok()?;
                 match (target.kind, bind) {
-                    (TargetKind::Statement, _) => {}
+                    (TargetKind::Statement, _) if *statement.get_or_insert(target.name) == target.name => {}
                     (TargetKind::Portal, Some((_, portal))) if portal == target.name && execute.is_none() => {
                         described = true;
                     }
-                    (TargetKind::Portal, _) => return None,
+                    (TargetKind::Statement | TargetKind::Portal, _) => return None,
                 }
             }
             FrontendTag::Execute if execute.is_none() => {
@@ -350,8 +359,9 @@ fn portal_form(request: &Request, bytes: &[u8]) -> Option<SinglePortal> {
                 }
                 execute = Some(index);
             }
-            FrontendTag::Sync => {}
-            FrontendTag::Parse
+            FrontendTag::Sync if frame.end - frame.start == EMPTY => {}
+            FrontendTag::Sync
+            | FrontendTag::Parse
             | FrontendTag::Bind
             | FrontendTag::Execute
             | FrontendTag::Close

@@ -13,7 +13,7 @@ use super::observe::Observer;
 use super::session::{Binding, Session};
 use super::settle::{Aftermath, Outcome, Step, defined_by};
 use crate::session::{SettingValue, Settings};
-use crate::sql::{SettingChange, StatementKind};
+use crate::sql::{PinReason, SettingChange, StatementKind};
 use crate::wire::TransactionStatus;
 
 /// Changes in one transaction that are followed at most.
@@ -120,8 +120,12 @@ fn set_by(changes: &[SettingChange]) -> BTreeSet<Arc<str>> {
     names
 }
 
-/// Changes the settings of a session, which began with `startup`, and those of its connection.
+/// Changes the settings of a session, which began with `startup`, and those of its connection. What the session has no room
+/// for is not followed.
 fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, connection: &mut Settings) {
+    if defined_by(change).is_some_and(|name| !session.has_room_for(name)) {
+        return;
+    }
     match change {
         SettingChange::Set {
             name,
@@ -146,7 +150,7 @@ fn apply(change: &SettingChange, startup: &Settings, session: &mut Settings, con
             }
         }
         SettingChange::ResetAll => {
-            *connection = Settings::default();
+            connection.reset_all();
             let before = std::mem::replace(session, startup.clone());
             session.define_all_of(&before);
         }
@@ -178,7 +182,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         let before = self.settings.clone();
         for name in &aftermath.defines {
-            self.settings.define(name);
+            if self.settings.has_room_for(name) {
+                self.settings.define(name);
+            }
         }
         if self.settings != before {
             self.settings_changed();
@@ -237,13 +243,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         Ok(())
     }
 
+    /// A session with so many settings of its own that not all of them are followed keeps its connection: no other has them,
+    /// and no statement takes them away.
+    pub(super) fn keep_many_settings(&mut self) {
+        if !self.settings.is_full() {
+            return;
+        }
+        self.pin_for(PinReason::Setting, None);
+        if let Binding::Held(lease) = &mut self.binding {
+            lease.note_settings(None);
+        }
+    }
+
     /// A RESET within a transaction went to the backend's own values: sets those that the session began with.
     async fn set_again(&mut self, steps: &[Step]) -> Result<(), Lost> {
         let mut wanted = Settings::default();
         let startup = &self.identity.startup;
         for step in steps {
             match step {
-                Step::Change(SettingChange::ResetAll) => wanted = startup.clone(),
+                Step::Change(SettingChange::ResetAll) => wanted = startup.without_identity(),
                 Step::Change(SettingChange::Reset { name } | SettingChange::Set { name, value: None }) => {
                     if let Some(value) = startup.value(name) {
                         wanted.set(name, value.clone());

@@ -208,7 +208,8 @@ fn usable(
         story.reason = "plan_changed";
         return Way::Backend(None);
     }
-    let describes_statement = facts.describes_statement && statement.parameters > 0;
+    // a parameter that was given a type counts whether or not the text names it
+    let describes_statement = facts.describes_statement && (statement.parameters > 0 || facts.parameterized);
     if describes_statement || !replays(request, facts.form, &entry) {
         story.reason = "not_describable";
         return Way::Backend(None);
@@ -269,6 +270,10 @@ pub(super) fn bound_by<'b>(
         (&*prepared.text, &*prepared.types)
     };
     let codes = formats(bind.parameter_formats);
+    // types of parameters that are not bound, and formats of some of them, are errors
+    if types.len() / 4 > bind.parameter_count || (codes.len() > 1 && codes.len() != bind.parameter_count) {
+        return None;
+    }
     let mut parameters = Vec::with_capacity(bind.parameter_count);
     for (index, value) in bind.values().enumerate() {
         let format = match codes.as_slice() {

@@ -29,6 +29,7 @@ mod refuse;
 mod relay;
 mod rename;
 mod replay;
+mod role;
 mod route;
 mod run;
 mod secrets;

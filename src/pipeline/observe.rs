@@ -11,6 +11,7 @@ use super::sessions::SessionCard;
 use super::told::Told;
 use crate::backend::{Asked, Fate, Piece};
 use crate::cache::Fill;
+use crate::error::SqlState;
 use crate::quota::QueryTimeExceeded;
 use crate::session::{Description, Portal, Prepared};
 use crate::wire;
@@ -128,7 +129,12 @@ enum CopyIn {
     Reading,
     /// The client has sent everything.
     Ended,
+    /// The client has sent a message of this type instead, and the gateway lets the COPY fail.
+    Interrupted(u8),
 }
+
+/// Why the gateway lets a COPY fail: it is told by this that the COPY did so for no other reason.
+const INTERRUPTED: &str = "the gateway got a message that is no part of COPY data";
 
 /// What a request's replies told.
 #[derive(Debug, Default)]
@@ -250,6 +256,12 @@ impl Observer {
         }
     }
 
+    /// The client has sent a message of type `tag` where COPY data were due: writes to `out` what lets the COPY fail.
+    pub(super) fn interrupt_copy(&mut self, tag: u8, out: &mut BytesMut) {
+        self.copy_in = CopyIn::Interrupted(tag);
+        wire::copy_fail_frame(INTERRUPTED, out);
+    }
+
     /// The client has asked for the answer to its COPY.
     pub(super) fn copy_in_is_due(&mut self) {
         self.copy_in = CopyIn::None;
@@ -352,6 +364,10 @@ impl Observer {
 
     /// What the client has to hear before it is told that the server is ready.
     fn see_ready(&mut self, bytes: &[u8]) -> Seen {
+        if self.fatal {
+            // the last that the client hears
+            return Seen::Replace(Bytes::new());
+        }
         let mut frames = self.told.ready(self.error.is_some());
         if frames.is_empty() {
             return Seen::Relay;
@@ -404,11 +420,16 @@ impl Observer {
 
     fn see_error(&mut self, bytes: &[u8], whole: bool, card: &SessionCard) -> Seen {
         let fields = wire::ErrorFields::of(bytes);
-        self.copy_in = CopyIn::None;
+        let copy_in = std::mem::take(&mut self.copy_in);
         self.confirmations.fail();
         self.fill = None;
         self.fatal |= matches!(fields.severity, b"FATAL" | b"PANIC");
         let code = fields.code.first_chunk::<5>().copied().unwrap_or(*b"XX000");
+        if let CopyIn::Interrupted(tag) = copy_in
+            && memchr::memmem::find(fields.message, INTERRUPTED.as_bytes()).is_some()
+        {
+            return self.out_of_step(tag, bytes);
+        }
         if self.plan_changed && code == *b"26000" {
             let error = ServeError::PlanChanged;
             self.error.get_or_insert(*b"0A000");
@@ -431,6 +452,20 @@ impl Observer {
         }
     }
 
+    /// A COPY failed since a message of type `tag` came in its midst: told as the server would, which then closes the
+    /// connection. `bytes` are its error, which says where in the data that was.
+    fn out_of_step(&mut self, tag: u8, bytes: &[u8]) -> Seen {
+        let message = format!("unexpected message type 0x{tag:02X} during COPY from stdin");
+        let code = SqlState::PROTOCOL_VIOLATION.as_str().as_bytes();
+        let no_source = [(b'F', &b""[..]), (b'L', b""), (b'R', b"")];
+        let changed = [&[(b'C', code), (b'M', message.as_bytes())], &no_source[..]].concat();
+        let mut frames = BytesMut::from(&wire::with_fields(bytes, &changed)[..]);
+        wire::error_response(&ServeError::OutOfStep, &mut frames);
+        self.error = code.first_chunk().copied();
+        self.fatal = true;
+        Seen::Replace(frames.freeze())
+    }
+
     /// An error that names a statement as the connection does is told with the client's name for it.
     fn in_the_clients_words(&mut self, bytes: &[u8], message: &[u8]) -> Seen {
         let renamed = self.namings.iter().find_map(|naming| {
@@ -449,6 +484,6 @@ impl Observer {
         let (before, after) = (message.get(..at), message.get(at + len..));
         self.lost_statement |= self.error == Some(*b"26000");
         let told = [before.unwrap_or_default(), &*name, after.unwrap_or_default()].concat();
-        Seen::Replace(wire::with_message(bytes, &told))
+        Seen::Replace(wire::with_fields(bytes, &[(b'M', &told)]))
     }
 }

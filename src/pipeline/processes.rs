@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ServeError;
-use super::facts::{Facts, Form};
+use super::facts::{EMPTY, Facts, Form};
 use super::lookup::{bound, bound_by};
 use super::replay::confirm;
 use super::serve::{Served, Story};
@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         let bytes = self.client.inbox().get(..request.len).unwrap_or_default();
         let (step, bound) = if facts.form == Form::Series {
-            match series_step(request)? {
+            match series_step(request, bytes)? {
                 Step::Bind(at) => (Step::Bind(at), bound_by(request, bytes, at, &self.statements)?),
                 Step::Whole | Step::Run => return self.runs_process(request, bytes),
             }
@@ -71,6 +71,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             (Step::Whole, bound(request, bytes, facts, &self.statements)?)
         };
         let mut call = ProcessCall::of(bound.text, self.backslash?)?;
+        // parameters that it does not have, and formats of columns that it does not have, are errors
+        let parameters = usize::from(call.target == ProcessTarget::Parameter);
+        let sound = bound.formats.len() <= 1 && bound.formats.iter().all(|format| matches!(format, 0 | 1));
+        if bound.parameters.len() != parameters || !sound {
+            return None;
+        }
         if call.target == ProcessTarget::Parameter && step != Step::Whole {
             call.target = ProcessTarget::Number(number_in(bound.parameters.first()?)?);
         }
@@ -175,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Ok(());
         }
         story.rows = 1;
-        self.note_unnamed(request, facts);
+        self.note_answered(request, facts);
         self.client.consume(request.len);
         self.card.note_query(false);
         self.finish(&story, RequestEnd::Completed);
@@ -225,23 +231,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 }
 
-/// What a part of a series does, if it does no more than to bind one portal, or to run one.
-fn series_step(request: &Request) -> Option<Step> {
-    let (mut bind, mut executes) = (None, 0);
-    for (index, FrameSpan { tag, .. }) in request.frames.iter().enumerate() {
-        if *tag == FrontendTag::Bind && bind.is_none() {
-            bind = Some(index);
-        } else if *tag == FrontendTag::Execute {
-            executes += 1;
-        } else if !matches!(
-            tag,
-            FrontendTag::Describe | FrontendTag::Flush | FrontendTag::Sync
-        ) {
-            return None;
+/// What a part of a series does, if it does no more than to bind one portal and describe what it is bound to, or to run one.
+fn series_step(request: &Request, bytes: &[u8]) -> Option<Step> {
+    let body = |frame: &FrameSpan| bytes.get(frame.start..frame.end).unwrap_or_default();
+    let (mut bind, mut statement, mut executes, mut other_portal) = (None, None, 0, false);
+    for (index, frame) in request.frames.iter().enumerate() {
+        match frame.tag {
+            FrontendTag::Bind if bind.is_none() => {
+                let read = wire::bind(body(frame)).ok()?;
+                if other_portal || *statement.get_or_insert(read.statement) != read.statement {
+                    return None;
+                }
+                bind = Some((index, read.portal));
+            }
+            FrontendTag::Describe => {
+                let target = wire::target(body(frame)).ok()?;
+                match (target.kind, bind) {
+                    (TargetKind::Statement, _) if *statement.get_or_insert(target.name) == target.name => {}
+                    (TargetKind::Portal, Some((_, portal))) if portal == target.name => {}
+                    (TargetKind::Portal, None) => other_portal = true,
+                    (TargetKind::Statement | TargetKind::Portal, _) => return None,
+                }
+            }
+            FrontendTag::Execute => executes += 1,
+            FrontendTag::Flush | FrontendTag::Sync if body(frame).len() == EMPTY => {}
+            FrontendTag::Query
+            | FrontendTag::Parse
+            | FrontendTag::Bind
+            | FrontendTag::Close
+            | FrontendTag::Flush
+            | FrontendTag::Sync
+            | FrontendTag::FunctionCall
+            | FrontendTag::CopyData
+            | FrontendTag::CopyDone
+            | FrontendTag::CopyFail
+            | FrontendTag::Terminate => return None,
         }
     }
     match (bind, executes) {
-        (Some(bind), 0) if request.ending == Ending::Flush => Some(Step::Bind(bind)),
+        (Some((bind, _)), 0) if request.ending == Ending::Flush => Some(Step::Bind(bind)),
         (None, 1) => Some(Step::Run),
         _ => None,
     }

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::observe::{Observer, Seen};
 use super::sessions::SessionCard;
 use crate::backend::{Asked, Asker, BackendError, Connection, Fate};
-use crate::wire::{self, FrontendTag, MAX_FRAME};
+use crate::wire::{self, FrontendTag};
 
 /// Bytes that are read ahead from a client while its query runs; more waits in the socket.
 const READ_AHEAD: usize = 64 * 1024;
@@ -206,10 +206,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
             let answered = self.answered;
             progress |= self.take_copy_messages() || self.answered != answered;
         }
-        // whoever says farewell in the midst of its data waits for nothing
-        let leaves = self.client.inbox().first() == Some(&b'X');
-        if leaves && self.observer.copying_in() && self.to_send == 0 && self.to_come == 0 {
-            return Err(RelayEnd::ClientGone);
+        if self.observer.copying_in() && self.to_send == 0 && self.to_come == 0 {
+            progress |= self.look_for_interruption()?;
         }
         if self.client.inbox().len() >= READ_AHEAD {
             return Ok(progress);
@@ -228,16 +226,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Relay<'_, S> {
         }
     }
 
+    /// What is no part of COPY data ends them, and the session: true when the COPY was ended. The server is not sent it, which
+    /// may have ended the COPY by itself and would take it for the next request.
+    fn look_for_interruption(&mut self) -> Result<bool, RelayEnd> {
+        let inbox = self.client.inbox();
+        match inbox.first() {
+            None => Ok(false),
+            // whoever says farewell in the midst of its data waits for nothing
+            Some(b'X') => Err(RelayEnd::ClientGone),
+            Some(b'd' | b'c' | b'f' | b'S' | b'H') => match wire::client_header(inbox) {
+                Ok(_) => Ok(false),
+                Err(_) => Err(RelayEnd::ClientGone),
+            },
+            Some(&tag) => {
+                self.observer.interrupt_copy(tag, self.backend.outgoing());
+                self.backend.note_copy_ended();
+                Ok(true)
+            }
+        }
+    }
+
     /// COPY messages at the front of the inbox belong to the query that runs, and so do Sync and Flush while it reads.
     fn take_copy_messages(&mut self) -> bool {
         let before = self.to_send;
         while self.to_come == 0 {
             let rest = self.client.inbox().get(self.to_send..).unwrap_or_default();
             // an invalid header is found again, and answered, when the next request is collected
-            let Ok(Some(header)) = wire::header(rest, MAX_FRAME) else {
-                break;
-            };
-            let Ok(tag) = FrontendTag::try_from(header.tag) else {
+            let Ok(Some((tag, header))) = wire::client_header(rest) else {
                 break;
             };
             match tag {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::facts::{Facts, Reader};
+use super::facts::{EMPTY, Facts, Reader};
 use super::observe::Confirmation;
 use super::rename::{KnownStatement, Naming, NamingAct};
 use super::session::changes_reading;
@@ -39,7 +39,8 @@ impl<'a> Series<'a> {
             FrontendTag::Parse => self.read_parse(index, &wire::parse(frame)?),
             FrontendTag::Bind => {
                 let bind = wire::bind(frame)?;
-                self.facts.parameterized |= bind.parameter_count > 0;
+                // formats of several parameters are an error without them
+                self.facts.parameterized |= bind.parameter_count > 0 || bind.parameter_formats.len() > 2;
                 self.read_bind(index, bind.portal, bind.statement);
             }
             FrontendTag::Execute => {
@@ -83,6 +84,8 @@ impl<'a> Series<'a> {
                 self.facts.foreign += 1;
                 self.run_unknown();
             }
+            // the server has something to say of their bodies
+            FrontendTag::Flush | FrontendTag::Sync if frame.len() > EMPTY => self.facts.foreign += 1,
             FrontendTag::Flush
             | FrontendTag::Sync
             | FrontendTag::CopyData

@@ -93,12 +93,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let read = Facts::read(request, bytes, &reader, spare);
         let mut facts = match read {
             Ok(facts) => facts,
-            Err(error) if self.ignores() => {
+            // where messages begin and end is known, so the next can be read
+            Err(error) => {
                 self.drop_request(request);
                 self.refuse(request, &error.into());
                 return Ok(());
             }
-            Err(error) => return self.protocol_error(&error.into()),
         };
         if facts.own > 0 {
             return self.serve_own(request, &facts);
@@ -199,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             // looked at before: an entry does not change
             return self.protocol_error(&ServeError::Internal("the answer in memory does not fit"));
         };
-        self.note_unnamed(request, facts);
+        self.note_answered(request, facts);
         self.client.consume(request.len);
         let sent = self.send_rows(&rows, &tail).await;
         story.rows = entry.row_count;

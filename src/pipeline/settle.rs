@@ -12,6 +12,7 @@ use super::judged::Judged;
 use super::observe::{Confirmation, Observer};
 use super::realm::Database;
 use super::rename::Naming;
+use super::role::ActsAs;
 use super::session::{Binding, Session};
 use crate::policy::{Invalidation, brings_code, invalidation, runs_hidden_code};
 use crate::session::{Request, is_custom};
@@ -55,6 +56,8 @@ pub(super) struct Aftermath {
     pub(super) unknown: bool,
     /// How much of it each statement leaves, with all before it.
     pub(super) marks: SmallVec<[Mark; 1]>,
+    /// What it last did to who the session acts as.
+    pub(super) acts_as: Option<ActsAs>,
     /// It may change what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET`.
     pub(super) changes_defaults: bool,
     /// Other statements may run code that they did not.
@@ -267,6 +270,7 @@ impl Aftermath {
     }
 
     fn note_session(&mut self, statement: &Statement) {
+        self.acts_as = ActsAs::after(statement).or(self.acts_as);
         if let Some(reason) = statement.pin {
             self.defines_any |= reason == PinReason::Setting && statement.mentions("set_config");
             self.pins.push((reason, statement.session.clone()));
@@ -434,11 +438,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// Notes what an answer from memory means for the unnamed statement: the client thinks that it has prepared it.
-    pub(super) fn note_unnamed(&mut self, request: &Request, mut facts: Facts) {
+    /// Notes what an answer from memory means for the transaction and for the unnamed statement: the client thinks that it
+    /// has prepared it.
+    pub(super) fn note_answered(&mut self, request: &Request, mut facts: Facts) {
         if facts.form == Form::Simple {
             self.statements.note_closed(b"");
         }
+        self.begun.note_query();
         let mut observer = Observer::new(true);
         observer.confirmations.expect(&mut facts.confirmations);
         observer.confirmations.confirm_all();

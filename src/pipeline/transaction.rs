@@ -36,6 +36,8 @@ pub(super) enum Begun {
     No,
     /// Begun with this text.
     Yes(Arc<[u8]>),
+    /// Begun with this text; queries in it were answered without the backend, so what it is cannot be set any more.
+    Queried(Arc<[u8]>),
     /// Begun with this text, and failed before the backend heard of it.
     Failed(Arc<[u8]>),
 }
@@ -45,24 +47,34 @@ impl Begun {
     pub(super) fn status(&self) -> Option<TransactionStatus> {
         match self {
             Self::No => None,
-            Self::Yes(_) => Some(TransactionStatus::InTransaction),
+            Self::Yes(_) | Self::Queried(_) => Some(TransactionStatus::InTransaction),
             Self::Failed(_) => Some(TransactionStatus::Failed),
         }
     }
 
     /// An error was told in it.
     pub(super) fn fail(&mut self) {
-        if let Self::Yes(text) = self {
+        if let Self::Yes(text) | Self::Queried(text) = self {
             *self = Self::Failed(Arc::clone(text));
+        }
+    }
+
+    /// A query in it was answered without the backend.
+    pub(super) fn note_query(&mut self) {
+        if let Self::Yes(text) = self {
+            *self = Self::Queried(Arc::clone(text));
         }
     }
 
     /// What `statement`, whose text is `text`, makes of it and answers; `None` where the server has to say more.
     fn after(&self, statement: &Statement, text: &[u8], kind: BackendKind) -> Option<(Self, &'static str)> {
         match (self, statement.transaction?) {
-            // Redshift does not know the word, and an error must come when the client waits for it
+            // an error must come when the client waits for it, and only one of them knows the word
             (Self::No, TransactionControl::Begin)
-                if kind == BackendKind::Redshift && statement.mentions("deferrable") =>
+                if statement.mentions(match kind {
+                    BackendKind::Redshift => "deferrable",
+                    BackendKind::Postgres => "snapshot",
+                }) =>
             {
                 None
             }
@@ -74,8 +86,8 @@ impl Begun {
                 };
                 Some((Self::Yes(text.into()), tag))
             }
-            (Self::Yes(_), TransactionControl::Commit) => Some((Self::No, "COMMIT")),
-            (Self::Yes(_) | Self::Failed(_), TransactionControl::Rollback)
+            (Self::Yes(_) | Self::Queried(_), TransactionControl::Commit) => Some((Self::No, "COMMIT")),
+            (Self::Yes(_) | Self::Queried(_) | Self::Failed(_), TransactionControl::Rollback)
             | (Self::Failed(_), TransactionControl::Commit) => Some((Self::No, "ROLLBACK")),
             _ => None,
         }
@@ -85,8 +97,8 @@ impl Begun {
 /// Whether each statement of a transaction that began with `begin` sees what is committed when it begins, where that is
 /// what the login has by default.
 fn reads_committed(begin: &Statement) -> bool {
-    let level = begin.mentions("isolation");
-    !level || (begin.mentions("committed") && !begin.mentions("uncommitted"))
+    let stricter = ["uncommitted", "repeatable", "serializable", "snapshot"];
+    !begin.mentions("isolation") || !stricter.iter().any(|level| begin.mentions(level))
 }
 
 /// Answers begins and ends.
@@ -131,7 +143,7 @@ impl Commands for Control<'_> {
         let Some(statement) = self.statement(text) else {
             return match self.begun {
                 Begun::Failed(_) => Err(Box::new(ServeError::FailedTransaction)),
-                Begun::No | Begun::Yes(_) => Ok(None),
+                Begun::No | Begun::Yes(_) | Begun::Queried(_) => Ok(None),
             };
         };
         let Some((after, tag)) = self.begun.after(&statement, text, self.kind) else {
@@ -361,16 +373,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     ///
     /// As a relay ends.
     pub(super) async fn carry_begin(&mut self, observer: &mut Observer) -> Result<(), RelayEnd> {
-        let (text, failed) = match &self.begun {
+        let failed = matches!(self.begun, Begun::Failed(_));
+        let (text, queried) = match &self.begun {
             Begun::No => return Ok(()),
-            Begun::Yes(text) => (text, false),
-            Begun::Failed(text) => (text, true),
+            Begun::Yes(text) | Begun::Failed(text) => (text, false),
+            Begun::Queried(text) => (text, true),
         };
         let Binding::Held(lease) = &mut self.binding else {
             return Err(RelayEnd::BackendGone(BackendError::Closed));
         };
         let portals: Vec<_> = self.statements.local_portals().collect();
-        put_begin(text, &portals, lease);
+        put_begin(text, queried, &portals, lease);
         self.begun = Begun::No;
         // the server forgets its unnamed statement with it
         self.unnamed_here = false;
@@ -386,22 +399,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         observer.ends.clear();
         observer.completions = 0;
         observer.command_complete = None;
+        observer.row_description = None;
         observer.bytes = 0;
         Ok(())
     }
 }
 
-/// Begins the transaction, and binds what the client has bound in it: the names are taken there too, and the portal that
+/// A query that answers nothing. A transaction that has run one is what it is.
+const QUERY: &str = "SELECT 1 WHERE false";
+
+/// Begins the transaction, has it run a query if the client's has, and binds what the client has bound in it: the names are taken there too, and the portal that
 /// began the transaction cannot be run again.
-fn put_begin(text: &[u8], portals: &[(&[u8], &LocalPortal)], backend: &mut Connection) {
+fn put_begin(text: &[u8], queried: bool, portals: &[(&[u8], &LocalPortal)], backend: &mut Connection) {
     let begun_by = portals.iter().position(|(_, portal)| portal.done);
-    if begun_by.is_none() {
-        wire::query_frame(text, backend.outgoing());
-        backend.note_sent(Asked::Query, Asker::Gateway);
-    }
     // the one that began it comes first
     let (begin, others) = portals.split_at(begun_by.map_or(0, |index| index + 1));
-    for (name, portal) in begin.iter().rev().chain(others) {
+    let mut bound = begin.iter().rev().chain(others).peekable();
+    if begun_by.is_none() {
+        put_query(text, backend);
+    }
+    if queried {
+        if begun_by.is_some() {
+            put_portals(bound.by_ref().take(1), backend);
+        }
+        put_query(QUERY.as_bytes(), backend);
+    }
+    if bound.peek().is_some() {
+        put_portals(bound, backend);
+    }
+}
+
+fn put_query(text: &[u8], backend: &mut Connection) {
+    wire::query_frame(text, backend.outgoing());
+    backend.note_sent(Asked::Query, Asker::Gateway);
+}
+
+fn put_portals<'p>(portals: impl Iterator<Item = &'p (&'p [u8], &'p LocalPortal)>, backend: &mut Connection) {
+    for (name, portal) in portals {
         wire::parse_frame(b"", &portal.text, b"", backend.outgoing());
         backend.note_sent(Asked::Parse(None), Asker::Gateway);
         wire::bind_frame(name, b"", backend.outgoing());
@@ -411,10 +445,8 @@ fn put_begin(text: &[u8], portals: &[(&[u8], &LocalPortal)], backend: &mut Conne
             backend.note_sent(Asked::Execute, Asker::Gateway);
         }
     }
-    if !portals.is_empty() {
-        wire::sync_frame(backend.outgoing());
-        backend.note_sent(Asked::Sync, Asker::Gateway);
-    }
+    wire::sync_frame(backend.outgoing());
+    backend.note_sent(Asked::Sync, Asker::Gateway);
 }
 
 #[cfg(test)]
@@ -443,6 +475,9 @@ mod tests {
             ("SELECT 1", pg, "-"),
             ("BEGIN ISOLATION LEVEL SERIALIZABLE DEFERRABLE", pg, "BEGIN T"),
             ("BEGIN DEFERRABLE", BackendKind::Redshift, "-"),
+            ("BEGIN ISOLATION LEVEL SNAPSHOT", BackendKind::Redshift, "BEGIN T"),
+            ("BEGIN ISOLATION LEVEL SNAPSHOT", pg, "-"),
+            ("BEGIN READ ONLY,", pg, "-"),
             ("BEGIN NONSENSE", pg, "-"),
         ] {
             let mut begun = Begun::No;
@@ -476,6 +511,10 @@ mod tests {
             ("BEGIN ISOLATION LEVEL READ UNCOMMITTED", false),
             ("START TRANSACTION ISOLATION LEVEL REPEATABLE READ", false),
             ("BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", false),
+            (
+                "BEGIN ISOLATION LEVEL READ COMMITTED, ISOLATION LEVEL SERIALIZABLE",
+                false,
+            ),
         ] {
             let analysis = Analysis::of(text.as_bytes(), Backslash::Literal);
             assert_eq!(

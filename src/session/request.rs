@@ -1,6 +1,6 @@
 //! What a client sends before it waits, found in the bytes it sent. Pure.
 
-use crate::wire::{self, FrontendTag, MAX_FRAME, WireError};
+use crate::wire::{self, FrontendTag, WireError};
 
 /// Messages are held whole up to this size so that they can be read; what is longer is streamed.
 pub const MAX_HELD: usize = 1 << 20;
@@ -102,10 +102,9 @@ impl Collector {
     pub fn collect(&mut self, buf: &[u8], in_series: bool) -> Result<Collected, WireError> {
         loop {
             let rest = buf.get(self.scanned..).unwrap_or_default();
-            let Some(header) = wire::header(rest, MAX_FRAME)? else {
+            let Some((tag, header)) = wire::client_header(rest)? else {
                 return Ok(Collected::More);
             };
-            let tag = FrontendTag::try_from(header.tag)?;
             let (start, end) = (self.scanned, self.scanned + header.len);
             if self.frames.is_empty() {
                 match tag {
@@ -305,6 +304,22 @@ mod tests {
         let many: Vec<u8> = (0..20).flat_map(|_| frame(b'B', MAX_HELD / 10)).collect();
         assert_eq!(transcript(&many), "BBBBBBBBBB:Full BBBBBBBBBB:Full");
         assert_eq!(transcript(b"Q\0\0\0\x01"), "invalid message length 1");
+    }
+
+    #[test]
+    fn a_message_without_data_is_short() {
+        for tag in *b"DECHScfX" {
+            let (most, more) = (frame(tag, 10_000 - 4), frame(tag, 10_001 - 4));
+            assert!(!transcript_in(&most, true).contains("longer"));
+            // its header is enough
+            assert_eq!(
+                transcript_in(&more[..5], true),
+                "message of 10001 bytes is longer than the 10000 allowed here"
+            );
+        }
+        for tag in *b"QPBFd" {
+            assert!(!transcript_in(&frame(tag, 10_001), true).contains("longer"));
+        }
     }
 
     proptest! {

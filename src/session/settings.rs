@@ -33,10 +33,9 @@ impl PartialEq for Settings {
 
 impl Eq for Settings {}
 
-/// Settings that cannot change the bytes of a result.
-const WITHOUT_EFFECT_ON_RESULTS: [&str; 14] = [
+/// Settings that cannot change the bytes of a result, nor whether a notice comes with it.
+const WITHOUT_EFFECT_ON_RESULTS: [&str; 13] = [
     "application_name",
-    "client_min_messages",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "lock_timeout",
@@ -50,6 +49,12 @@ const WITHOUT_EFFECT_ON_RESULTS: [&str; 14] = [
     "transaction_timeout",
     "wlm_query_slot_count",
 ];
+
+/// Who a session acts as: RESET ALL leaves it.
+const IDENTITY: [&str; 2] = ["role", "session_authorization"];
+
+/// Settings of the client's own that are followed in one session at most.
+const MAX_CUSTOM: usize = 100;
 
 /// What a setting is set to that has its default.
 const DEFAULT: &str = "DEFAULT";
@@ -88,6 +93,31 @@ impl Settings {
         if self.values().contains_key(name) {
             self.values_mut().remove(name);
         }
+    }
+
+    /// Forgets what RESET ALL resets: everything but who the session acts as.
+    pub fn reset_all(&mut self) {
+        *self = self.identity();
+    }
+
+    /// Who the session acts as, if that was set.
+    #[must_use]
+    pub fn identity(&self) -> Self {
+        let mut identity = Self::default();
+        for name in IDENTITY {
+            if let Some(value) = self.value(name) {
+                identity.set(name, value.clone());
+            }
+        }
+        identity
+    }
+
+    /// What RESET ALL goes back to, where these are the settings of the session's start.
+    #[must_use]
+    pub fn without_identity(&self) -> Self {
+        IDENTITY
+            .iter()
+            .fold(self.clone(), |settings, name| settings.without(name))
     }
 
     /// These settings with the values that the server reported, by their names in any case, where it did: what a value
@@ -137,6 +167,18 @@ impl Settings {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a change of `name` can be followed: it is no setting of the client's own, or one of those there are, or there
+    /// are fewer than 100.
+    pub fn has_room_for(&self, name: &str) -> bool {
+        !is_custom(name) || self.values().contains_key(name) || !self.is_full()
+    }
+
+    /// Whether there are as many settings of the client's own as can be followed, so that there may be more.
+    pub fn is_full(&self) -> bool {
+        let values = self.values();
+        values.len() >= MAX_CUSTOM && values.keys().filter(|name| is_custom(name)).count() >= MAX_CUSTOM
     }
 
     /// The value of `name`, if it was set.

@@ -106,12 +106,17 @@ impl StartupRequest {
             request.minor = 0;
         }
         let mut unknown_options = Vec::new();
+        // a parameter of its own counts more than the options, wherever they stand, and the last options count
+        let mut options = packet.parameters.iter().rev();
+        if let Some((_, options)) = options.find(|(name, _)| name.eq_ignore_ascii_case("options")) {
+            request.read_options(options)?;
+        }
         for (name, value) in &packet.parameters {
             let folded = name.to_ascii_lowercase();
             match folded.as_str() {
                 "user" => request.user.clone_from(value),
                 "database" => request.database.clone_from(value),
-                "options" => request.read_options(value)?,
+                "options" => {}
                 "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
                     return Err(StartupError::Replication);
                 }
@@ -274,6 +279,28 @@ mod tests {
                 ),
                 "{options}"
             );
+        }
+    }
+
+    #[test]
+    fn a_parameter_of_its_own_counts_more_than_the_options() {
+        let (named, options) = (
+            ("TimeZone", "Asia/Tokyo"),
+            ("options", "-c timezone=UTC -c geqo=off"),
+        );
+        for parameters in [
+            [("user", "ana"), named, options],
+            [("user", "ana"), options, named],
+            [("options", "-c nonsense"), options, ("user", "ana")],
+        ] {
+            let request = read(0, &parameters).unwrap();
+            let expected = if parameters.contains(&named) {
+                "Asia/Tokyo"
+            } else {
+                "UTC"
+            };
+            assert_eq!(value(&request, "timezone").as_deref(), Some(expected));
+            assert_eq!(value(&request, "geqo").as_deref(), Some("off"));
         }
     }
 

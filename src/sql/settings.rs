@@ -79,6 +79,7 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Draft {
     };
     match name.as_str() {
         "role" | "session_authorization" if local => Draft::session(SessionUse::Passing, None),
+        "role" if value.is_none() => Draft::session(SessionUse::ResetRole, None),
         "role" => Draft::session(SessionUse::SetRole, Some(PinReason::Role)),
         "session_authorization" => Draft::session(SessionUse::SetAuthorization, Some(PinReason::Role)),
         // these end with the transaction, or are no settings that can be given again
@@ -272,7 +273,7 @@ fn chain(cursor: &mut Cursor<'_>) -> bool {
     cursor.at_end()
 }
 
-/// Modes of a transaction, with commas or without.
+/// Modes of a transaction, with commas between them or without.
 fn modes(cursor: &mut Cursor<'_>) -> bool {
     const MODES: [&[&str]; 9] = [
         &["isolation", "level", "serializable"],
@@ -285,11 +286,13 @@ fn modes(cursor: &mut Cursor<'_>) -> bool {
         &["deferrable"],
         &["not", "deferrable"],
     ];
-    while !cursor.at_end() {
+    let mut more = !cursor.at_end();
+    while more {
         if !MODES.iter().any(|mode| cursor.take(mode)) {
             return false;
         }
-        cursor.take_mark(",");
+        // behind a comma there is one more
+        more = cursor.take_mark(",") || !cursor.at_end();
     }
     true
 }

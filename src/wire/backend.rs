@@ -122,17 +122,25 @@ impl<'a> ErrorFields<'a> {
     }
 }
 
-/// An `ErrorResponse` with another primary message; every other field stays as it is.
-pub fn with_message(frame: &[u8], message: &[u8]) -> Bytes {
-    let mut changed = BytesMut::with_capacity(frame.len() + message.len());
+/// An `ErrorResponse` with other values for some of its fields, by their letters; one whose value is empty is left out. Every
+/// other field stays as it is.
+pub fn with_fields(frame: &[u8], fields: &[(u8, &[u8])]) -> Bytes {
+    let mut changed = BytesMut::with_capacity(frame.len());
     changed.extend_from_slice(frame.get(..5).unwrap_or_default());
     let mut body = Body::of(frame, "ErrorResponse");
-    while let Ok(kind) = body.u8() {
-        changed.extend_from_slice(&[kind]);
-        let Ok(value) = body.text() else { break };
-        changed.extend_from_slice(if kind == b'M' { message } else { value });
-        changed.extend_from_slice(&[0]);
+    while let Ok(kind) = body.u8()
+        && kind != 0
+        && let Ok(value) = body.text()
+    {
+        let other = fields.iter().find(|(letter, _)| *letter == kind);
+        if other.is_some_and(|(_, value)| value.is_empty()) {
+            continue;
+        }
+        changed.put_u8(kind);
+        changed.put_slice(other.map_or(value, |(_, value)| value));
+        changed.put_u8(0);
     }
+    changed.put_u8(0);
     let len = u32::try_from(changed.len().saturating_sub(1)).unwrap_or(u32::MAX);
     if let Some(place) = changed.get_mut(1..5) {
         place.copy_from_slice(&len.to_be_bytes());
@@ -201,7 +209,7 @@ mod tests {
     fn an_error_keeps_every_field_but_its_message() {
         let frame = b"E\0\0\0\x16SERROR\0Mold\0Xodd\0\0";
         assert_eq!(
-            &with_message(frame, b"newer")[..],
+            &with_fields(frame, &[(b'M', b"newer")])[..],
             b"E\0\0\0\x18SERROR\0Mnewer\0Xodd\0\0"
         );
     }

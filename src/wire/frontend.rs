@@ -1,6 +1,9 @@
 //! What a client sends after login.
 
-use super::frame::{Body, WireError};
+use super::frame::{Body, Header, MAX_FRAME, WireError, header};
+
+/// The longest message of a type that has no data in it, in bytes; PostgreSQL's `PQ_SMALL_MESSAGE_LIMIT`.
+const MAX_SMALL: usize = 10_000;
 
 /// Every message a logged-in client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,40 @@ impl TryFrom<u8> for FrontendTag {
             other => return Err(WireError::UnknownTag(other)),
         })
     }
+}
+
+impl FrontendTag {
+    /// The longest message of this type, counted as the protocol does, in bytes.
+    fn max_len(self) -> usize {
+        match self {
+            Self::Query | Self::Parse | Self::Bind | Self::FunctionCall | Self::CopyData => MAX_FRAME,
+            Self::Describe
+            | Self::Execute
+            | Self::Close
+            | Self::Flush
+            | Self::Sync
+            | Self::CopyDone
+            | Self::CopyFail
+            | Self::Terminate => MAX_SMALL,
+        }
+    }
+}
+
+/// Reads the header of a client's message at the front of `buf`; `None` while fewer than five bytes have come.
+///
+/// # Errors
+///
+/// A type that no message has, or a length that none of this type has.
+pub fn client_header(buf: &[u8]) -> Result<Option<(FrontendTag, Header)>, WireError> {
+    let Some(header) = header(buf, MAX_FRAME)? else {
+        return Ok(None);
+    };
+    let tag = FrontendTag::try_from(header.tag)?;
+    let (len, max) = (header.len - 1, tag.max_len());
+    if len > max {
+        return Err(WireError::TooLong { len, max });
+    }
+    Ok(Some((tag, header)))
 }
 
 /// The text of a `Query`, without its NUL.

@@ -12,11 +12,12 @@ mod synthesis;
 
 pub use backend::{
     ErrorFields, TransactionStatus, backend_key, command_rows, command_tag, parameter_status, ready_status,
-    with_formats, with_message, with_severity,
+    with_fields, with_formats, with_severity,
 };
 pub use frame::{Header, MAX_FRAME, WireError, header};
 pub use frontend::{
-    Bind, Execute, FrontendTag, Parse, Target, TargetKind, bind, execute, parse, query_text, target,
+    Bind, Execute, FrontendTag, Parse, Target, TargetKind, bind, client_header, execute, parse, query_text,
+    target,
 };
 pub use startup::{
     CancelKey, Initial, MAX_STARTUP, Protocol, StartupPacket, digest_response, initial, password_text,
@@ -24,8 +25,9 @@ pub use startup::{
 };
 pub use synthesis::{
     Column, ColumnType, Value, authentication, authentication_ok, backend_key_data, bind_frame,
-    close_statement_frame, column_description, command_complete, data_row, describe_portal_frame,
-    describe_statement_frame, digest_request, empty_query, error_response, execute_frame, flush_frame,
-    negotiate_protocol_version, notice_response, parameter_description, parameter_status_frame, parse_frame,
-    query_frame, ready_for_query, row_description, simple, startup_message, sync_frame,
+    close_statement_frame, column_description, command_complete, copy_fail_frame, data_row,
+    describe_portal_frame, describe_statement_frame, digest_request, empty_query, error_response,
+    execute_frame, flush_frame, negotiate_protocol_version, notice_response, parameter_description,
+    parameter_status_frame, parse_frame, query_frame, ready_for_query, row_description, simple,
+    startup_message, sync_frame,
 };

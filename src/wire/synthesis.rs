@@ -357,6 +357,14 @@ pub fn sync_frame(out: &mut BytesMut) {
     end(start, out);
 }
 
+/// A `CopyFail` for a backend; `reason` has no NUL.
+pub fn copy_fail_frame(reason: &str, out: &mut BytesMut) {
+    let start = begin(b'f', out);
+    out.put_slice(reason.as_bytes());
+    out.put_u8(0);
+    end(start, out);
+}
+
 /// A `Query` for a backend; the text has no NUL.
 pub fn query_frame(sql: impl AsRef<[u8]>, out: &mut BytesMut) {
     let start = begin(b'Q', out);

@@ -81,3 +81,38 @@ fn sessions_that_set_the_same_name_share_their_connections() {
     // one at most for each session that began with a query
     assert!(opened <= 5, "{opened} connections were opened");
 }
+
+#[test]
+fn a_session_with_very_many_settings_of_its_own_keeps_its_connection() {
+    // fewer than a connection is remembered by, and more
+    for count in [150, 1_200] {
+        let stage = Stage::with("", &Setup::new().connections(2));
+        let mut wire = stage.ana();
+        wire.run("SELECT 1");
+        let before = stage.gateway.metric(OPENED);
+        for number in 0..count {
+            wire.run(&format!("SET app.tenant{number} = '{number}'"));
+        }
+        for number in [0, count / 2, count - 1] {
+            assert_eq!(
+                wire.value(&format!("SHOW app.tenant{number}")),
+                number.to_string()
+            );
+        }
+        assert!(
+            stage.gateway.metric(OPENED) - before <= 1,
+            "one connection is enough"
+        );
+        let last = format!("app.tenant{}", count - 1);
+        wire.run("DISCARD ALL");
+        assert_eq!(wire.value(&format!("SHOW {last}")), "");
+        wire.run(&format!("SET {last} = 'again'"));
+        assert_eq!(wire.value(&format!("SHOW {last}")), "again");
+        let mut ben = stage.gateway.session(BEN);
+        assert_eq!(ben.query(&format!("SHOW {last}")).sqlstate(), "42704");
+        drop(wire);
+        for _ in 0..2 {
+            assert_eq!(ben.query(&format!("SHOW {last}")).sqlstate(), "42704");
+        }
+    }
+}

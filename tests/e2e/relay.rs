@@ -192,7 +192,15 @@ fn a_client_that_goes_away_in_the_middle_of_a_copy_leaves_nothing() {
 #[test]
 fn garbage_after_login_ends_the_session_with_a_protocol_error() {
     let stage = Stage::with("", &narrow());
-    let cases: [(&str, Vec<u8>); 6] = [
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("a Flush of a megabyte and a half", b"H\0\x16\xe3\x60".to_vec()),
+        ("a Sync of as much", b"S\0\x16\xe3\x60xx".to_vec()),
+        ("a long Close in a pipeline", {
+            let pipeline = Frames::new()
+                .parse("", "SELECT 1", &[])
+                .bind("", "", &[], &[], &[]);
+            [&pipeline.to_vec()[..], b"C\0\x16\xe3\x60S"].concat()
+        }),
         ("an unknown message", Frames::new().frame(b'!', &[b"x"]).to_vec()),
         ("a length below four", b"Q\0\0\0\x03".to_vec()),
         ("a length of two gigabytes", b"Q\x7f\xff\xff\xff".to_vec()),
@@ -219,18 +227,23 @@ fn garbage_after_login_ends_the_session_with_a_protocol_error() {
 }
 
 #[test]
-fn malformed_messages_are_answered_as_errors_and_the_session_ends_or_goes_on() {
-    let stage = Stage::with("", &narrow());
-    let cases: [(&str, Frames); 7] = [
+fn a_malformed_message_is_answered_as_an_error_and_the_session_goes_on() {
+    let stage = Stage::with("CREATE TABLE written (a int)", &narrow());
+    let cases: [(&str, Frames); 10] = [
         (
             "a query without its zero",
             Frames::new().frame(b'Q', &[b"SELECT 1"]),
         ),
+        ("an empty query", Frames::new().frame(b'Q', &[])),
         ("an empty Parse", Frames::new().frame(b'P', &[]).sync()),
         ("an empty Bind", Frames::new().frame(b'B', &[]).sync()),
         ("an empty Describe", Frames::new().frame(b'D', &[]).sync()),
         ("an empty Execute", Frames::new().frame(b'E', &[]).sync()),
         ("an empty Close", Frames::new().frame(b'C', &[]).sync()),
+        (
+            "a Describe of something else",
+            Frames::new().frame(b'D', &[b"X\0"]).sync(),
+        ),
         (
             "a Bind whose value is longer than the message",
             Frames::new()
@@ -238,14 +251,56 @@ fn malformed_messages_are_answered_as_errors_and_the_session_ends_or_goes_on() {
                 .frame(b'B', &[b"\0\0\0\0\0\x01\x7f\xff\xff\xff", b"abc"])
                 .sync(),
         ),
+        (
+            "an Execute behind one that would write",
+            Frames::new()
+                .parse("", "INSERT INTO written VALUES (1)", &[])
+                .bind("", "", &[], &[], &[])
+                .execute("", 0)
+                .frame(b'E', &[b"\0"])
+                .sync(),
+        ),
     ];
-    for (what, bytes) in cases {
-        let mut ana = stage.ana();
-        ana.send(&bytes);
-        let reply = ana.ready();
-        assert_eq!(reply.sqlstate(), "08P01", "{what}: {reply:?}");
-        assert_eq!(stage.gateway.session(BEN).value("SELECT 1"), "1", "{what}");
+    let told = |reply: &crate::support::wire::Reply| {
+        let error = reply.error().expect("an error");
+        (error.field('C'), error.field('S'))
+    };
+    for (what, bytes) in &cases {
+        // outside of a transaction, in one that the server does not know of, and in one that it knows
+        for before in ["", "BEGIN", "BEGIN; INSERT INTO written VALUES (2)"] {
+            let (mut direct, mut ana) = (stage.direct(), stage.ana());
+            for wire in [&mut direct, &mut ana] {
+                wire.run(before);
+            }
+            let (expected, found) = (direct.ask(bytes), ana.ask(bytes));
+            assert_eq!(told(&found), told(&expected), "{what} after {before:?}");
+            assert_eq!(
+                found.0.last().map(|message| &message.body),
+                expected.0.last().map(|message| &message.body),
+                "{what} after {before:?}"
+            );
+            for wire in [&mut direct, &mut ana] {
+                let code = if before.is_empty() { "" } else { "25P02" };
+                let reply = wire.query("SELECT 1");
+                assert_eq!(
+                    reply.error().map_or(String::new(), |error| error.field('C')),
+                    code
+                );
+                wire.run("ROLLBACK");
+            }
+            assert_eq!(ana.value("SELECT count(*) FROM written"), "0", "{what}");
+            assert_eq!(stage.gateway.session(BEN).value("SELECT 1"), "1", "{what}");
+        }
     }
+    // in the middle of a series: what is behind it is ignored up to the Sync
+    let mut ana = stage.ana();
+    ana.send(&Frames::new().parse("", "SELECT 1", &[]).flush());
+    ana.until(b'1');
+    ana.send(&Frames::new().frame(b'B', &[]).flush());
+    assert_eq!(ana.until(b'E').sqlstate(), "08P01");
+    ana.send(&Frames::new().parse("", "SELECT 2", &[]).flush());
+    assert_eq!(ana.ask(&Frames::new().sync()).tags(), "Z");
+    assert_eq!(ana.value("SELECT 3"), "3");
 }
 
 #[test]
