@@ -101,15 +101,14 @@ fn called(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<s
     }
 }
 
-/// Whether `statement` calls code of users, or what runs text that it is given: a function, an operator, or a relation that
-/// is a view with such. What that does is not known: it may write.
+/// Whether `statement` runs code that may write: of users, by its source, or what runs text that it is given, or is not known.
 fn runs_code(statement: &Statement, catalog: &Catalog, search_path: &[Arc<str>]) -> bool {
     let functions = &catalog.functions;
-    statement.functions.iter().any(|name| functions.may_write(name))
+    catalog.writes_by_code(statement)
         || statement
-            .identifiers
+            .functions
             .iter()
-            .any(|word| functions.attribute_may_write(word))
+            .any(|name| functions.runs_anything(name))
         || statement
             .operators
             .iter()
