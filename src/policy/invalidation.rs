@@ -18,9 +18,18 @@ pub enum Invalidation {
     Definitions,
 }
 
+/// Whether `statement` reads a relation that is not known: it does not exist, is temporary, or has come since definitions were
+/// read; then reading it may run code that writes.
+pub fn reads_unknown(statement: &Statement, catalog: &Catalog, search_path: &[Arc<str>]) -> bool {
+    statement
+        .reads
+        .iter()
+        .any(|name| !name.is_temporary() && catalog.candidates(name, search_path).next().is_none())
+}
+
 /// Judges `statement` as run with `search_path`. Without a catalog whatever may write is taken to write everywhere.
 ///
-/// A read of an unknown relation makes nothing stale: it is a temporary one, or one that no entry can depend on yet.
+/// A read of an unknown relation makes nothing stale by this: see [`reads_unknown`].
 pub fn invalidation(
     statement: &Statement,
     catalog: Option<&Catalog>,

@@ -144,3 +144,77 @@ fn a_domain_that_writes_where_no_statement_names_it_is_seen() {
         assert_eq!(ana.value(LOG), direct.value(LOG), "{:?}", ana.last());
     }
 }
+
+#[test]
+fn definitions_that_code_has_changed_are_read_before_anything_is_kept() {
+    let change = "CREATE OR REPLACE VIEW v AS SELECT count(*) AS n FROM ";
+    let schema = format!(
+        "CREATE TABLE t0 (a int); CREATE TABLE t1 (a int); CREATE TABLE triggered (a int);
+         CREATE VIEW v AS SELECT count(*) AS n FROM t0;
+         CREATE FUNCTION define(of text) RETURNS int LANGUAGE plpgsql AS
+             $$ BEGIN EXECUTE '{change}' || of; RETURN 1; END $$;
+         CREATE FUNCTION says_immutable(of text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM define(of); RETURN 1; END $$;
+         CREATE PROCEDURE define_it(of text) LANGUAGE plpgsql AS $$ BEGIN PERFORM define(of); END $$;
+         CREATE FUNCTION on_write() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM define('t' || NEW.a); RETURN NEW; END $$;
+         CREATE TRIGGER t BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION on_write();"
+    );
+    let stage = Stage::with(&schema, &Setup::new());
+    let ways: [&[&str]; 9] = [
+        &["DO $$ BEGIN CREATE OR REPLACE VIEW v AS SELECT count(*) AS n FROM t; END $$"],
+        &[
+            "BEGIN",
+            "DO $$ BEGIN CREATE OR REPLACE VIEW v AS SELECT count(*) AS n FROM t; END $$",
+            "COMMIT",
+        ],
+        &["SELECT define('t')"],
+        &["SELECT says_immutable('t')"],
+        &["CALL define_it('t')"],
+        &["INSERT INTO triggered VALUES (N)"],
+        &["PREPARE p AS SELECT define('t')", "EXECUTE p"],
+        &["SELECT 1; SELECT define('t')"],
+        &[
+            "BEGIN",
+            "CREATE OR REPLACE VIEW v AS SELECT count(*) AS n FROM t",
+            "PREPARE TRANSACTION 'hidden'",
+            "COMMIT PREPARED 'hidden'",
+        ],
+    ];
+    for (at, way) in ways.into_iter().enumerate() {
+        let number = (at + 1) % 2;
+        let mut ana = stage.ana();
+        for sql in way {
+            let sql = sql
+                .replace("'t'", &format!("'t{number}'"))
+                .replace("FROM t", &format!("FROM t{number}"))
+                .replace("(N)", &format!("({number})"));
+            ana.run(&sql);
+        }
+        sees(
+            &stage,
+            "SELECT sum(n) FROM v",
+            &[&format!("INSERT INTO t{number} VALUES (1)")],
+        );
+    }
+}
+
+#[test]
+fn a_view_that_has_come_past_the_gateway_may_write() {
+    let stage = Stage::with(NOTES, &Setup::new());
+    stage.direct().run("CREATE VIEW fresh AS SELECT note() AS a");
+    sees(&stage, LOG, &["SELECT * FROM fresh"]);
+    stage.direct().run("CREATE VIEW fresher AS SELECT note() AS a");
+    sees(&stage, LOG, &["BEGIN", "TABLE fresher", "COMMIT"]);
+    // what fails, or is a session's own, disturbs nobody
+    let (mut ana, mut other) = (stage.ana(), stage.ana());
+    other.run("CREATE TEMP TABLE mine (a int)");
+    eventually("an answer from memory", || {
+        ana.run(LOG);
+        (ana.verdict() == "hit").then_some(())
+    });
+    other.run("SELECT count(*) FROM mine");
+    stage.ana().query("SELECT count(*) FROM nowhere");
+    ana.run(LOG);
+    assert_eq!(ana.verdict(), "hit");
+}
