@@ -76,6 +76,7 @@ pub enum ReloadError {
 
 /// What is decided of a statement as long as definitions and search path stay.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a verdict of its own")]
 pub struct Verdicts {
     /// Whether its answer may be kept.
     pub cacheability: Cacheability,

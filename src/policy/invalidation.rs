@@ -12,9 +12,9 @@ pub enum Invalidation {
     Nothing,
     /// Entries that depend on one of these relations (oids, sorted, each once, never empty).
     Relations(Arc<[u32]>),
-    /// Every entry of the database.
+    /// Every entry of every database: roles and rights are shared, and code may reach other databases.
     Everything,
-    /// Every entry of the database; and the definitions must be loaded again.
+    /// Every entry; and the definitions must be loaded again.
     Definitions,
 }
 
