@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use tollgate::config::CacheWhat;
 use tollgate::policy::{
-    Cacheability, Catalog, ColumnsDefinition, Definitions, FunctionDefinition, Invalidation,
-    RelationDefinition, RelationKind, ViewDefinition, Volatility, cacheability, invalidation, search_path,
+    Cacheability, Catalog, CodeDefinition, ColumnsDefinition, Definitions, FunctionDefinition, Invalidation,
+    Occasion, RelationDefinition, RelationKind, ViewDefinition, Volatility, cacheability, invalidation,
+    search_path,
 };
-use tollgate::sql::{Analysis, Backslash, Statement};
+use tollgate::sql::{Analysis, Backslash, Code, Statement};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-fixtures/cacheability")
@@ -111,6 +112,15 @@ fn describe(line: &str, definitions: &mut Definitions, oids: &mut HashMap<String
                 "volatile" => Volatility::Volatile,
                 other => panic!("no such volatility: {other}"),
             };
+            if origin == "user" && volatility != Volatility::Immutable {
+                // they write
+                definitions
+                    .code
+                    .extend(words[2..].iter().map(|name| CodeDefinition {
+                        occasion: Occasion::Called((*name).into()),
+                        code: Code::of_body("INSERT INTO noted VALUES (1)"),
+                    }));
+            }
             definitions
                 .functions
                 .extend(words[2..].iter().map(|name| FunctionDefinition {

@@ -266,6 +266,8 @@ async fn verdicts_over_a_real_database() {
             ("SELECT * FROM logged_accounts", "everything"),
             ("SELECT * FROM accounts", "nothing"),
             ("SELECT log_it(1)", "everything"),
+            ("SELECT look(1), 1 <=> 'a'", "everything"),
+            ("SELECT look(1), 1 === 1", "nothing"),
             ("SELECT double_it(1), nextval('events_id_seq')", "nothing"),
             (
                 "SELECT count(*), coalesce(max(id), 0), now(), current_user FROM users",

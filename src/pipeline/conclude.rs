@@ -47,6 +47,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         // without a Sync the series' own transaction goes on
         let settled = matches!(&self.binding, Binding::Held(lease) if lease.replies().settled());
         let in_transaction = status != TransactionStatus::Idle || !settled;
+        // what failed has read nothing
+        aftermath.reads_unknown &= !(aftermath.alone && observer.error.is_some());
         self.end_writes(&aftermath, guard);
         // in a transaction that has only read, an answer is what anybody would have got
         let private = !settled || (status != TransactionStatus::Idle && !self.clean);
@@ -382,6 +384,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         // what was sent without a Sync is committed by the Sync to come, whatever the last ReadyForQuery said
         let ended = settled && self.status() == TransactionStatus::Idle;
         let database = &self.identity.database;
+        if aftermath.reads_unknown && !self.may_have_temporary(aftermath) {
+            self.writes.add(&Invalidation::Everything);
+            self.writes.add_unseen();
+            if ended {
+                database.watch.suspect();
+                self.gateway.tags.invalidate_all();
+            }
+        } else if self.writes.unseen() && ended {
+            database.watch.suspect();
+        }
         if self.writes.definitions() && ended {
             if self.writes.code() {
                 database.definitions_changed();
@@ -392,7 +404,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 self.gateway.forget_greetings();
                 self.identity.team.backend.reconnect();
             }
-        } else if !aftermath.stale.is_empty() {
+        } else if !aftermath.stale.is_empty() || aftermath.provisional {
             // judged by definitions that have changed meanwhile: what it wrote beside is not known
             let current = database.watch.current().map(|catalog| catalog.generation);
             if current != aftermath.generation {
@@ -413,6 +425,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if ended {
             self.writes.clear();
         }
+    }
+
+    /// Whether relations that are not known may be temporary ones of the session.
+    fn may_have_temporary(&self, aftermath: &Aftermath) -> bool {
+        let made = aftermath.pins.iter().map(|(reason, _)| *reason);
+        self.pins.reasons().chain(made).any(|reason| {
+            matches!(
+                reason,
+                PinReason::TemporaryTable | PinReason::Procedure | PinReason::Unparsed
+            )
+        })
     }
 
     /// Whether a request that ended like this may have been committed. A simple query that is one COPY, and was cut off
@@ -440,6 +463,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     pub(super) fn lose_writes(&mut self, guard: Option<WriteGuard>) {
         if self.writes.definitions() {
             self.identity.database.definitions_changed();
+        } else if self.writes.unseen() {
+            self.identity.database.watch.suspect();
         }
         self.writes.clear();
         for guard in [guard, self.unanswered.take()].into_iter().flatten() {

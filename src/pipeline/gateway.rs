@@ -20,7 +20,8 @@ use crate::backend::{ServerKey, Servers};
 use crate::cache::{ResultCache, Tags, WriteGuard};
 use crate::config::{self, CacheWhat, Change, Config, Mistake, RealEnvironment};
 use crate::policy::{
-    Cacheability, Catalog, Invalidation, cacheability, invalidation, may_read_elsewhere, touches_session,
+    Cacheability, Catalog, Invalidation, cacheability, invalidation, may_define, may_read_elsewhere,
+    reads_unknown, touches_session,
 };
 use crate::pool::Ceiling;
 use crate::session::SharedStatements;
@@ -75,6 +76,7 @@ pub enum ReloadError {
 
 /// What is decided of a statement as long as definitions and search path stay.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a verdict of its own")]
 pub struct Verdicts {
     /// Whether its answer may be kept.
     pub cacheability: Cacheability,
@@ -84,6 +86,10 @@ pub struct Verdicts {
     pub elsewhere: bool,
     /// Whether it may run code that does something to the server's session.
     pub touches_session: bool,
+    /// Whether it may change definitions though it is no change of definitions.
+    pub may_define: bool,
+    /// Whether it reads a relation that is not known.
+    pub reads_unknown: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -310,6 +316,8 @@ impl Gateway {
             invalidation: invalidation(statement, Some(catalog), search_path),
             elsewhere: may_read_elsewhere(statement, catalog, search_path),
             touches_session: touches_session(statement, Some(catalog)),
+            may_define: may_define(statement, Some(catalog)),
+            reads_unknown: reads_unknown(statement, catalog, search_path),
         });
         let mut known = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_VERDICTS {

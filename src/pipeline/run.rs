@@ -149,6 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if aftermath.brings_code {
             self.writes.add_code();
         }
+        if aftermath.may_define {
+            self.writes.add_unseen();
+        }
         let database = Arc::clone(&self.identity.database);
         let guard = if aftermath.may_commit {
             self.writes.begin(&self.gateway.tags, database.scope)

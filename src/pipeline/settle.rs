@@ -14,7 +14,9 @@ use super::realm::Database;
 use super::rename::Naming;
 use super::role::ActsAs;
 use super::session::{Binding, Session};
-use crate::policy::{Invalidation, brings_code, invalidation, runs_hidden_code};
+use crate::policy::{
+    Catalog, Invalidation, brings_code, invalidation, may_define, reads_unknown, runs_hidden_code,
+};
 use crate::session::{Request, is_custom};
 use crate::sql::{PinReason, SessionUse, SettingChange, Statement, StatementKind, TransactionControl};
 use crate::wire::{FrontendTag, TransactionStatus};
@@ -62,6 +64,12 @@ pub(super) struct Aftermath {
     pub(super) changes_defaults: bool,
     /// Other statements may run code that they did not.
     pub(super) brings_code: bool,
+    /// It may change definitions though it is no change of definitions.
+    pub(super) may_define: bool,
+    /// It reads a relation that is not known.
+    pub(super) reads_unknown: bool,
+    /// It was judged while it was being looked whether definitions have changed.
+    pub(super) provisional: bool,
 }
 
 /// How a request ended, as far as that matters for what it leaves behind.
@@ -128,8 +136,11 @@ impl Aftermath {
         idle: bool,
         brought: bool,
     ) -> Self {
-        let catalog = database.watch.current();
+        let catalog = database.watch.probable();
+        let is_old = |catalog: &Arc<Catalog>| !database.watch.is_current(catalog);
         let mut aftermath = Self {
+            provisional: catalog.as_ref().is_some_and(is_old),
+            may_define: facts.unknown,
             generation: catalog.as_ref().map(|catalog| catalog.generation),
             // an autocommit ends its transaction, and so does whatever is not known
             may_commit: idle || facts.unknown,
@@ -158,11 +169,19 @@ impl Aftermath {
             let (stale, code) = match &catalog {
                 Some(catalog) if remembered(statement) => {
                     let verdicts = judged.verdicts(gateway, statement, database, catalog, search_path);
+                    aftermath.may_define |= verdicts.may_define;
+                    aftermath.reads_unknown |= verdicts.reads_unknown;
                     (verdicts.invalidation.clone(), verdicts.touches_session)
                 }
                 catalog => {
-                    let stale = invalidation(statement, catalog.as_deref(), search_path);
-                    (stale, database.touches_session(statement))
+                    let known = catalog.as_deref();
+                    aftermath.may_define |= may_define(statement, database.watch.latest().as_deref());
+                    aftermath.reads_unknown |=
+                        known.is_some_and(|catalog| reads_unknown(statement, catalog, search_path));
+                    (
+                        invalidation(statement, known, search_path),
+                        database.touches_session(statement),
+                    )
                 }
             };
             let brought = brought || aftermath.brings_code;

@@ -22,6 +22,8 @@ pub(super) struct Writes {
     defaults: bool,
     /// Code that other statements run may be among the definitions.
     code: bool,
+    /// Definitions may have been changed without a word of it.
+    unseen: bool,
 }
 
 impl Writes {
@@ -62,6 +64,16 @@ impl Writes {
     /// Whether other statements may run code that they did not.
     pub(super) fn code(&self) -> bool {
         self.code
+    }
+
+    /// Notes that definitions may have been changed without a word of it.
+    pub(super) fn add_unseen(&mut self) {
+        self.unseen = true;
+    }
+
+    /// Whether definitions may have been changed without a word of it.
+    pub(super) fn unseen(&self) -> bool {
+        self.unseen
     }
 
     /// Whether definitions were changed.

@@ -148,8 +148,7 @@ pub(super) fn statement_obstacle(statement: &Statement, catalog: &Catalog) -> Op
             (has_function(statement, "time") && names_a_zone(statement)).then_some(BypassReason::Moment)
         })
         .or_else(|| {
-            catalog
-                .touched_by(statement)
+            (catalog.touched_by(statement) || catalog.writes_by_code(statement))
                 .then_some(BypassReason::UserFunction)
         })
 }

@@ -5,7 +5,7 @@
 //! Sources: <https://www.postgresql.org/docs/current/xfunc-volatility.html>,
 //! <https://www.postgresql.org/docs/current/functions.html>, and `pg_proc.dat` of PostgreSQL 13 to 17.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::reason::BypassReason;
@@ -51,7 +51,8 @@ pub enum FunctionClass {
 pub struct Functions {
     builtin: HashMap<Arc<str>, Volatility>,
     user: HashMap<Arc<str>, Volatility>,
-    attributes: HashSet<Arc<str>>,
+    /// Of users, that can be called as `row.name`.
+    attributes: HashMap<Arc<str>, Volatility>,
 }
 
 /// Calls whose result depends on the moment. `age` with one argument does; the argument count is not known here.
@@ -256,18 +257,20 @@ impl Functions {
                 volatility,
                 attribute,
             } = definition;
-            if attribute && !builtin && volatility != Volatility::Immutable {
-                functions.attributes.insert(Arc::clone(&name));
-            }
-            let worst = if builtin {
-                &mut functions.builtin
-            } else {
-                &mut functions.user
+            let note = |worst: &mut HashMap<Arc<str>, Volatility>| {
+                worst
+                    .entry(Arc::clone(&name))
+                    .and_modify(|known| *known = (*known).max(volatility))
+                    .or_insert(volatility);
             };
-            worst
-                .entry(name)
-                .and_modify(|known| *known = (*known).max(volatility))
-                .or_insert(volatility);
+            if builtin {
+                note(&mut functions.builtin);
+            } else {
+                note(&mut functions.user);
+                if attribute {
+                    note(&mut functions.attributes);
+                }
+            }
         }
         functions
     }
@@ -329,23 +332,14 @@ impl Functions {
         if BARE_SESSION.contains(&word) {
             return Some(BypassReason::SessionDependent);
         }
-        if self.attributes.contains(word) {
+        let attribute = self.attributes.get(word);
+        if attribute.is_some_and(|volatility| *volatility != Volatility::Immutable) {
             return Some(BypassReason::UserFunction);
         }
         let builtin = word.starts_with("pg_").then(|| self.builtin.get(word)).flatten();
         builtin
             .is_some_and(|volatility| *volatility != Volatility::Immutable)
             .then_some(BypassReason::SessionDependent)
-    }
-
-    /// Whether a call of `name` can write to a table.
-    pub(super) fn may_write(&self, name: &FunctionName) -> bool {
-        match self.class(name) {
-            None => !is_syntax(name),
-            Some(FunctionClass::UserOther) => true,
-            Some(FunctionClass::UserImmutable) => false,
-            Some(FunctionClass::Builtin(_)) => RUNS_SQL.contains(&&*name.name),
-        }
     }
 
     /// Whether a call of `name` runs what is not known: a function that is not, or text that it is given.
@@ -356,9 +350,9 @@ impl Functions {
         }
     }
 
-    /// Whether `row.word` can call a function that writes.
-    pub(super) fn attribute_may_write(&self, word: &str) -> bool {
-        self.attributes.contains(word)
+    /// Whether `row.word` can call a function of users.
+    pub(super) fn is_attribute(&self, word: &str) -> bool {
+        self.attributes.contains_key(word)
     }
 }
 
@@ -426,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_write_is_what_users_defined_or_nobody_knows() {
+    fn what_runs_anything_is_what_nobody_knows() {
         let functions = functions();
         for (name, expected) in [
             ("count", false),
@@ -435,13 +429,13 @@ mod tests {
             ("coalesce", false),
             ("current_date", false),
             ("double_it", false),
-            ("log_it", true),
-            ("app.log_it", true),
+            ("log_it", false),
+            ("app.log_it", false),
             ("nosuch", true),
             ("app.coalesce", true),
             ("query_to_xml", true),
         ] {
-            assert_eq!(functions.may_write(&function(name)), expected, "{name}");
+            assert_eq!(functions.runs_anything(&function(name)), expected, "{name}");
         }
     }
 

@@ -12,15 +12,24 @@ pub enum Invalidation {
     Nothing,
     /// Entries that depend on one of these relations (oids, sorted, each once, never empty).
     Relations(Arc<[u32]>),
-    /// Every entry of the database.
+    /// Every entry of every database: roles and rights are shared, and code may reach other databases.
     Everything,
-    /// Every entry of the database; and the definitions must be loaded again.
+    /// Every entry; and the definitions must be loaded again.
     Definitions,
+}
+
+/// Whether `statement` reads a relation that is not known: it does not exist, is temporary, or has come since definitions were
+/// read; then reading it may run code that writes.
+pub fn reads_unknown(statement: &Statement, catalog: &Catalog, search_path: &[Arc<str>]) -> bool {
+    statement
+        .reads
+        .iter()
+        .any(|name| !name.is_temporary() && catalog.candidates(name, search_path).next().is_none())
 }
 
 /// Judges `statement` as run with `search_path`. Without a catalog whatever may write is taken to write everywhere.
 ///
-/// A read of an unknown relation makes nothing stale: it is a temporary one, or one that no entry can depend on yet.
+/// A read of an unknown relation makes nothing stale by this: see [`reads_unknown`].
 pub fn invalidation(
     statement: &Statement,
     catalog: Option<&Catalog>,
@@ -101,15 +110,14 @@ fn called(statement: &Statement, catalog: Option<&Catalog>, search_path: &[Arc<s
     }
 }
 
-/// Whether `statement` calls code of users, or what runs text that it is given: a function, an operator, or a relation that
-/// is a view with such. What that does is not known: it may write.
+/// Whether `statement` runs code that may write: of users, by its source, or what runs text that it is given, or is not known.
 fn runs_code(statement: &Statement, catalog: &Catalog, search_path: &[Arc<str>]) -> bool {
     let functions = &catalog.functions;
-    statement.functions.iter().any(|name| functions.may_write(name))
+    catalog.writes_by_code(statement)
         || statement
-            .identifiers
+            .functions
             .iter()
-            .any(|word| functions.attribute_may_write(word))
+            .any(|name| functions.runs_anything(name))
         || statement
             .operators
             .iter()

@@ -19,7 +19,7 @@ pub use catalog::{
     RelationKind, ViewDefinition, WriteClosure, search_path,
 };
 pub use functions::{FunctionClass, FunctionDefinition, Functions, Volatility};
-pub use invalidation::{Invalidation, invalidation};
+pub use invalidation::{Invalidation, invalidation, reads_unknown};
 pub use reason::BypassReason;
 pub use routing::may_read_elsewhere;
-pub use touching::{brings_code, runs_hidden_code, touches_session};
+pub use touching::{brings_code, may_define, runs_hidden_code, touches_session};

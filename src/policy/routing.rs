@@ -21,6 +21,7 @@ pub fn may_read_elsewhere(statement: &Statement, catalog: &Catalog, search_path:
         || statement.reads.is_empty()
         || has_function(statement, "explain")
         || catalog.hidden_user_code().is_some()
+        || catalog.writes_by_code(statement)
     {
         return false;
     }

@@ -2,7 +2,7 @@
 
 use super::catalog::Catalog;
 use super::functions::{is_listed, is_syntax};
-use crate::sql::{FunctionName, Statement, StatementKind, touches_by_name};
+use crate::sql::{FunctionName, PinReason, SessionUse, Statement, StatementKind, touches_by_name};
 
 /// Immutable and aggregate functions that clients call often, and what takes a number or chance. Sorted.
 const COMMON: &[&str] = &[
@@ -196,6 +196,36 @@ pub fn touches_session(statement: &Statement, catalog: Option<&Catalog>) -> bool
     }
 }
 
+/// Whether `statement` may change definitions or rights without being a change of definitions itself: by code of users, by
+/// what it runs that is not known, or by the end of a transaction of which nothing is known.
+pub fn may_define(statement: &Statement, catalog: Option<&Catalog>) -> bool {
+    let unknown = matches!(statement.pin, Some(PinReason::Procedure | PinReason::Unparsed))
+        || matches!(statement.session, Some(SessionUse::Execute(_)));
+    match statement.kind {
+        StatementKind::Unparsed => true,
+        StatementKind::Transaction => statement.mentions("prepared"),
+        StatementKind::Setting => false,
+        StatementKind::Read
+        | StatementKind::Write
+        | StatementKind::Ddl
+        | StatementKind::Copy
+        | StatementKind::Session
+        | StatementKind::Utility => {
+            unknown
+                || match catalog {
+                    Some(catalog) => {
+                        catalog.defines_by_code(statement)
+                            || statement
+                                .functions
+                                .iter()
+                                .any(|name| catalog.functions.runs_anything(name))
+                    }
+                    None => !statement.functions.iter().all(is_common),
+                }
+        }
+    }
+}
+
 /// Whether a call of `name` is one of PostgreSQL's own functions that do nothing to the server's session, as far as that can
 /// be said without definitions.
 fn is_common(name: &FunctionName) -> bool {
@@ -242,6 +272,27 @@ mod tests {
         ] {
             assert_eq!(judge(sql, |s| touches_session(s, Some(&catalog))), with, "{sql}");
             assert_eq!(judge(sql, |s| touches_session(s, None)), without, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_change_definitions_unseen() {
+        let catalog = catalog();
+        for (sql, with, without) in [
+            ("SELECT count(*), now() FROM t", false, false),
+            ("INSERT INTO events VALUES (1)", false, false),
+            ("SELECT log_it(1)", false, true),
+            ("SELECT nosuch(1)", true, true),
+            ("DO $$ BEGIN END $$", true, true),
+            ("CALL p()", true, true),
+            ("EXECUTE p", true, true),
+            ("COMMIT PREPARED 'x'", true, true),
+            ("COMMIT", false, false),
+            ("SET a.b = 1", false, false),
+            ("SELEKT 1", true, true),
+        ] {
+            assert_eq!(judge(sql, |s| may_define(s, Some(&catalog))), with, "{sql}");
+            assert_eq!(judge(sql, |s| may_define(s, None)), without, "{sql}");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::facts::{Cursor, Draft};
+use super::facts::{Cursor, Draft, name_of, relation};
 use super::statement::{PinReason, SessionUse, StatementKind, TransactionControl};
 use super::token::{Token, TokenKind};
 use super::{session, settings};
@@ -157,12 +157,41 @@ fn copy<'a>(cursor: &mut Cursor<'a>) -> Step<'a> {
     cursor.skip_parentheses();
     if cursor.take(&["from"]) {
         draft.writes.insert(relation);
+        condition_of_copy(&mut draft, cursor);
     } else if cursor.take(&["to"]) {
         draft.reads.insert(relation);
     } else {
         return Step::Done(Draft::unparsed());
     }
     Step::Done(draft)
+}
+
+/// What `COPY … FROM … WHERE condition` calls: every name before a parenthesis that is no word of an expression.
+fn condition_of_copy(draft: &mut Draft, cursor: &mut Cursor<'_>) {
+    const NO_CALL: [&str; 15] = [
+        "all", "and", "any", "as", "between", "else", "from", "in", "is", "like", "not", "or", "some",
+        "then", "when",
+    ];
+    while !cursor.at_end() && !cursor.take(&["where"]) {
+        if !cursor.skip_parentheses() {
+            cursor.next();
+        }
+    }
+    while let Some(token) = cursor.peek() {
+        let mut parts = Vec::new();
+        while let Some(part) = cursor.name() {
+            parts.push(part);
+            if !cursor.take_mark(".") {
+                break;
+            }
+        }
+        let operator = NO_CALL.iter().any(|word| token.is_word(cursor.text, word));
+        if parts.is_empty() {
+            cursor.next();
+        } else if cursor.sees_mark("(") && !operator {
+            draft.functions.extend(relation(&parts));
+        }
+    }
 }
 
 /// `UNLOAD ('query') TO …`.
@@ -194,7 +223,8 @@ fn explain<'a>(cursor: &mut Cursor<'a>) -> Step<'a> {
             .get(..options.rest().len() - cursor.rest().len())
             .unwrap_or_default();
         for (at, option) in options.iter().enumerate() {
-            if option.is_word(cursor.text, "analyze") || option.is_word(cursor.text, "analyse") {
+            // quoted it is the same option
+            if name_of(option, cursor.text).is_some_and(|name| matches!(&*name, "analyze" | "analyse")) {
                 // a literal's value is not looked at: facts must hold for all texts of a shape
                 runs = !options.get(at + 1).is_some_and(|value| {
                     ["off", "false"]
@@ -328,9 +358,9 @@ fn comment(cursor: &mut Cursor<'_>) -> Draft {
         draft.writes.extend(cursor.relation());
     } else if cursor.take(&["column"])
         && let Some(parts) = cursor.dotted()
-        && let Some((_, relation)) = parts.split_last()
+        && let Some((_, table)) = parts.split_last()
     {
-        draft.writes.extend(super::facts::relation(relation));
+        draft.writes.extend(relation(table));
     }
     draft
 }

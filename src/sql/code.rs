@@ -1,4 +1,5 @@
-//! The source of code that a database holds: whether it may do something to the server's session that runs it.
+//! The source of code that a database holds: whether it may do something to the server's session that runs it, write rows,
+//! or change definitions.
 //!
 //! By its words alone, so it errs to one side: a word that only looks like a call counts as one.
 
@@ -11,25 +12,28 @@ use super::token::{Backslash, Token, TokenKind};
 /// Source of more tokens than this is not read: it may do anything.
 const MAX_TOKENS: usize = 65_536;
 
-/// Functions that come with PostgreSQL or with what comes with it, and leave something in the session, tell of it, or run
-/// text that they are given. Sorted.
+/// Functions that come with PostgreSQL or with what comes with it, and leave something in the session, or tell of it. Sorted.
 const TOUCHING: &[&str] = &[
+    "pg_backend_pid",
+    "pg_settings",
+    "set_config",
+    "set_limit",
+    "setseed",
+];
+
+/// Functions that come with PostgreSQL and run text that they are given, or read relations that they are told of. Sorted.
+const RUNNING: &[&str] = &[
     "cursor_to_xml",
     "cursor_to_xmlschema",
     "database_to_xml",
     "database_to_xml_and_xmlschema",
     "database_to_xmlschema",
-    "pg_backend_pid",
-    "pg_settings",
     "query_to_xml",
     "query_to_xml_and_xmlschema",
     "query_to_xmlschema",
     "schema_to_xml",
     "schema_to_xml_and_xmlschema",
     "schema_to_xmlschema",
-    "set_config",
-    "set_limit",
-    "setseed",
     "table_to_xml",
     "table_to_xml_and_xmlschema",
     "table_to_xmlschema",
@@ -37,8 +41,8 @@ const TOUCHING: &[&str] = &[
     "ts_stat",
 ];
 
-/// Beginnings of the names of such functions, and of the schemas of temporary tables. Locks that end with their
-/// transaction begin otherwise: `pg_advisory_xact_lock`.
+/// Beginnings of the names of functions that touch the session, and of the schemas of temporary tables. Locks that end with
+/// their transaction begin otherwise: `pg_advisory_xact_lock`.
 const TOUCHING_PREFIXES: &[&str] = &[
     "#",
     "binary_upgrade_",
@@ -71,10 +75,41 @@ const TOUCHING_STATEMENTS: &[&str] = &[
     "unlisten",
 ];
 
-/// What a piece of source names, and whether it may touch the session by itself.
+/// Beginnings of names that stand for anything: it runs text, or is a function that only one session has.
+const RUNNING_PREFIXES: &[&str] = &["binary_upgrade_", "dblink", "pg_temp"];
+
+/// Words that are in every statement of a function's body that may change rows, at least by the expressions of an index.
+/// `INTO` makes a table in SQL. Sorted.
+const WRITING: &[&str] = &[
+    "alter", "analyse", "analyze", "cluster", "copy", "create", "delete", "do", "drop", "import", "insert",
+    "into", "merge", "refresh", "reindex", "truncate", "update", "vacuum",
+];
+
+/// Those that a definition which PostgreSQL printed can have: a rule, a body by the standard. Sorted.
+const WRITING_IN_DEFINITIONS: &[&str] = &["delete", "insert", "merge", "truncate", "update"];
+
+/// Statements that change definitions or rights, or run text. Sorted.
+const DEFINING_STATEMENTS: &[&str] = &[
+    "alter", "comment", "create", "do", "drop", "grant", "import", "reassign", "revoke", "security",
+];
+
+/// What code may do beside giving an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Something to the server's session: a setting, a role, a lock, a temporary table.
+    Session,
+    /// Write rows.
+    Rows,
+    /// Change definitions or rights.
+    Definitions,
+}
+
+/// What a piece of source names, and what it may do by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Code {
-    touches: bool,
+    session: bool,
+    rows: bool,
+    definitions: bool,
     names: BTreeSet<Box<str>>,
     symbols: BTreeSet<Box<str>>,
 }
@@ -83,7 +118,9 @@ impl Code {
     /// What cannot be read: it may do anything.
     pub fn unread() -> Self {
         Self {
-            touches: true,
+            session: true,
+            rows: true,
+            definitions: true,
             ..Self::default()
         }
     }
@@ -119,13 +156,23 @@ impl Code {
                         && !tokens.peek().is_some_and(|next| {
                             next.is_word(text, "function") || next.is_word(text, "procedure")
                         });
-                    code.touches |= touches_by_name(&name)
+                    let known = |words: &[&str]| words.binary_search(&name.as_str()).is_ok();
+                    let begins = statements && begins_statement(before.as_ref(), text);
+                    let anything = runs_by_name(&name) || (statements && runs_text);
+                    code.session |= anything
+                        || touches_by_name(&name)
+                        || (statements && name == "hold" && follows(&["with"]))
                         || (statements
-                            && (runs_text
-                                || (name == "hold" && follows(&["with"]))
-                                || (matches!(name.as_str(), "temp" | "temporary") && follows(&["into"]))
-                                || (TOUCHING_STATEMENTS.binary_search(&name.as_str()).is_ok()
-                                    && begins_statement(before.as_ref(), text))));
+                            && matches!(name.as_str(), "temp" | "temporary")
+                            && follows(&["into"]))
+                        || (begins && known(TOUCHING_STATEMENTS));
+                    code.rows |= anything
+                        || known(if statements {
+                            WRITING
+                        } else {
+                            WRITING_IN_DEFINITIONS
+                        });
+                    code.definitions |= anything || (begins && known(DEFINING_STATEMENTS));
                     code.names.insert(name.into());
                 }
                 TokenKind::Operator => {
@@ -144,7 +191,7 @@ impl Code {
                 | TokenKind::Parameter
                 | TokenKind::Punctuation => {}
             }
-            if code.touches || count > MAX_TOKENS {
+            if (code.session && code.rows && code.definitions) || count > MAX_TOKENS {
                 return Self::unread();
             }
             before = Some(token);
@@ -155,24 +202,36 @@ impl Code {
     /// Both pieces, one after the other.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        self.touches |= other.touches;
+        self.session |= other.session;
+        self.rows |= other.rows;
+        self.definitions |= other.definitions;
         self.names.extend(other.names);
         self.symbols.extend(other.symbols);
         self
     }
 
-    /// Whether it may touch the session, by itself or by something that it names and of which `name` or `symbol`, for an
-    /// operator, says so.
-    pub fn touches(&self, name: impl Fn(&str) -> bool, symbol: impl Fn(&str) -> bool) -> bool {
-        self.touches
-            || self.names.iter().any(|known| name(known))
-            || self.symbols.iter().any(|known| symbol(known))
+    /// Whether it may have `effect`, by itself or by something that it names and of which `name` or `symbol`, for an operator,
+    /// says so.
+    pub fn may(&self, effect: Effect, name: impl Fn(&str) -> bool, symbol: impl Fn(&str) -> bool) -> bool {
+        let own = match effect {
+            Effect::Session => self.session,
+            Effect::Rows => self.rows,
+            Effect::Definitions => self.definitions,
+        };
+        own || self.names.iter().any(|known| name(known)) || self.symbols.iter().any(|known| symbol(known))
     }
 }
 
 /// Whether a function or a schema of this name, which comes with PostgreSQL, does something to the session.
 pub fn touches_by_name(name: &str) -> bool {
-    TOUCHING.binary_search(&name).is_ok() || TOUCHING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    TOUCHING.binary_search(&name).is_ok()
+        || TOUCHING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || runs_by_name(name)
+}
+
+/// Whether a function of this name, which comes with PostgreSQL, runs what is not known.
+fn runs_by_name(name: &str) -> bool {
+    RUNNING.binary_search(&name).is_ok() || RUNNING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether a statement may begin after `before`, in SQL or in PL/pgSQL.
@@ -192,7 +251,16 @@ mod tests {
 
     #[test]
     fn tables_of_words_are_sorted() {
-        for table in [TOUCHING, TOUCHING_PREFIXES, TOUCHING_STATEMENTS] {
+        for table in [
+            TOUCHING,
+            TOUCHING_PREFIXES,
+            TOUCHING_STATEMENTS,
+            RUNNING,
+            RUNNING_PREFIXES,
+            WRITING,
+            WRITING_IN_DEFINITIONS,
+            DEFINING_STATEMENTS,
+        ] {
             assert!(table.is_sorted(), "{table:?}");
         }
     }
@@ -249,8 +317,56 @@ mod tests {
             ("", false),
         ] {
             let code = Code::of_body(source);
-            assert_eq!(code.touches(|_| false, |_| false), expected, "{source}");
+            assert_eq!(
+                code.may(Effect::Session, |_| false, |_| false),
+                expected,
+                "{source}"
+            );
         }
+    }
+
+    #[test]
+    fn a_body_writes_or_defines_by_its_words() {
+        for (source, rows, definitions) in [
+            ("SELECT $1 * 2", false, false),
+            (
+                "BEGIN PERFORM set_config('a.b', 'c', false); RETURN 1; END",
+                false,
+                false,
+            ),
+            ("BEGIN NEW.updated_at := now(); RETURN NEW; END", false, false),
+            (
+                "BEGIN PERFORM pg_notify('a', 'INSERT'), nextval('s'); END",
+                false,
+                false,
+            ),
+            ("BEGIN SELECT a INTO b FROM c; END", true, false),
+            ("INSERT INTO t VALUES (1)", true, false),
+            (
+                "WITH w AS (DELETE FROM t RETURNING 1) SELECT * FROM w",
+                true,
+                false,
+            ),
+            ("BEGIN TRUNCATE t; REFRESH MATERIALIZED VIEW v; END", true, false),
+            ("BEGIN IF a THEN DROP VIEW v; END IF; END", true, true),
+            ("BEGIN CREATE OR REPLACE VIEW v AS SELECT 1; END", true, true),
+            ("BEGIN GRANT SELECT ON t TO r; END", false, true),
+            ("BEGIN EXECUTE q; END", true, true),
+            ("SELECT dblink_exec('x', 'y')", true, true),
+            ("SELECT query_to_xml('SELECT 1', true, true, '')", true, true),
+            ("BEGIN /* never ends", true, true),
+        ] {
+            let code = Code::of_body(source);
+            let may = |effect| code.may(effect, |_| false, |_| false);
+            assert_eq!(
+                (may(Effect::Rows), may(Effect::Definitions)),
+                (rows, definitions),
+                "{source}"
+            );
+        }
+        let standard = "CREATE OR REPLACE FUNCTION public.f() RETURNS void BEGIN ATOMIC DELETE FROM t; END";
+        assert!(Code::of_expression(standard).may(Effect::Rows, |_| false, |_| false));
+        assert!(!Code::of_expression("f((1)::integer)").may(Effect::Rows, |_| false, |_| false));
     }
 
     #[test]
@@ -265,11 +381,19 @@ mod tests {
             ("set_config('a.b'::text, 'c'::text, false)", true),
         ] {
             let code = Code::of_expression(source);
-            assert_eq!(code.touches(|_| false, |_| false), expected, "{source}");
+            assert_eq!(
+                code.may(Effect::Session, |_| false, |_| false),
+                expected,
+                "{source}"
+            );
         }
-        assert!(Code::of_expression(trigger).touches(|name| name == "f", |_| false));
-        assert!(Code::of_expression("a <=> b").touches(|_| false, |symbol| symbol == "<=>"));
-        assert!(!Code::of_expression("a <=> b").touches(|name| name == "c", |symbol| symbol == "="));
+        assert!(Code::of_expression(trigger).may(Effect::Session, |name| name == "f", |_| false));
+        assert!(Code::of_expression("a <=> b").may(Effect::Session, |_| false, |symbol| symbol == "<=>"));
+        assert!(!Code::of_expression("a <=> b").may(
+            Effect::Session,
+            |name| name == "c",
+            |symbol| symbol == "="
+        ));
     }
 
     #[test]

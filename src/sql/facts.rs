@@ -241,7 +241,7 @@ impl Draft {
         // a table `#name` or in `pg_temp` is there already when it is only read: the session was pinned then
         self.writes
             .iter()
-            .any(is_temporary)
+            .any(RelationName::is_temporary)
             .then_some(PinReason::TemporaryTable)
     }
 }
@@ -304,12 +304,6 @@ fn names_temporary(text: &[u8], tokens: &[Token]) -> bool {
         let mut windows = token.bytes(text).windows(SCHEMA.len());
         windows.any(|window| window.eq_ignore_ascii_case(SCHEMA))
     })
-}
-
-/// Whether a relation's name says that it is temporary.
-pub(super) fn is_temporary(relation: &RelationName) -> bool {
-    let temporary = |schema: &str| schema.starts_with("pg_temp");
-    relation.name.starts_with('#') || relation.schema.as_deref().is_some_and(temporary)
 }
 
 fn parameter_number(bytes: &[u8]) -> Option<u16> {

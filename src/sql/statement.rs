@@ -38,6 +38,17 @@ pub struct RelationName {
     pub name: Arc<str>,
 }
 
+impl RelationName {
+    /// Whether the name says that the relation is temporary.
+    pub fn is_temporary(&self) -> bool {
+        self.name.starts_with('#')
+            || self
+                .schema
+                .as_deref()
+                .is_some_and(|schema| schema.starts_with("pg_temp"))
+    }
+}
+
 impl fmt::Display for RelationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.schema {

@@ -35,6 +35,7 @@ mod faults;
 mod flights;
 mod ha;
 mod hidden_code;
+mod hidden_writes;
 mod invalidation;
 mod leftovers;
 mod login;

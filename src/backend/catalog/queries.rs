@@ -223,6 +223,11 @@ pub(super) const OCCASIONS: &str = "
     UNION ALL
     SELECT 'a', NULL, NULL, p.oid::regproc::text FROM pg_amproc a JOIN readable p ON p.oid = a.amproc
     UNION ALL
+    SELECT 'a', NULL, NULL, p.oid::regproc::text
+      FROM pg_range r JOIN readable p ON p.oid IN (r.rngcanonical, r.rngsubdiff)
+    UNION ALL
+    SELECT 'w', stxrelid, NULL, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
+    UNION ALL
     SELECT 'a', NULL, NULL, typdefault FROM pg_type WHERE typtype = 'd' AND typdefault IS NOT NULL AND oid >= 16384
     UNION ALL
     SELECT 'd', NULL, NULL, evtfoid::regproc::text
@@ -281,6 +286,8 @@ pub(super) const DIGEST: &str = "
         (SELECT concat(count(*), ':', sum(t.xmin::text::int8)) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
           WHERE t.typtype = 'd' AND t.oid >= 16384 AND n.nspname !~ '^pg_temp_'),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_amproc WHERE oid >= 16384),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_range WHERE rngtypid >= 16384),
+        (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_statistic_ext),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_event_trigger),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_operator WHERE oid >= 16384),
         (SELECT concat(count(*), ':', sum(xmin::text::int8)) FROM pg_cast WHERE oid >= 16384),

@@ -4,6 +4,9 @@
 //! is current only while no request has come since: `loaded == requested`. DDL through the gateway makes a request when
 //! its transaction has ended and before its client hears of it; from then until a load that began later has finished,
 //! there is no current catalog, and nothing is kept.
+//!
+//! Code of users may change definitions without a word of it. Then a look is asked for: whether they are still what was read.
+//! Until it is done there is no current catalog either.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +51,10 @@ pub struct CatalogWatch {
 struct Shared {
     /// Requests so far; the first one is made at the start.
     requested: AtomicU64,
+    /// Looks that were asked for.
+    suspected: AtomicU64,
+    /// Looks that were asked for and are done.
+    looked: AtomicU64,
     /// The request since which code of users may be other.
     code: AtomicU64,
     snapshot: ArcSwapOption<Catalog>,
@@ -78,6 +85,8 @@ impl CatalogWatch {
     ) -> Self {
         let shared = Arc::new(Shared {
             requested: AtomicU64::new(1),
+            suspected: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             code: AtomicU64::new(1),
             snapshot: ArcSwapOption::empty(),
             wake: Notify::new(),
@@ -101,10 +110,18 @@ impl CatalogWatch {
         self.is_current(&catalog).then_some(catalog)
     }
 
-    /// Whether no request has been made since `catalog` was read. To be asked again before an answer is kept that was
-    /// judged by it.
+    /// Whether no request has been made since `catalog` was read, and no look is under way that was asked for. To be asked
+    /// again before an answer is kept that was judged by it.
     pub fn is_current(&self, catalog: &Catalog) -> bool {
-        catalog.generation == self.shared.requested.load(Ordering::SeqCst)
+        // in this order: a look that finds a change makes a request before it is done
+        !self.shared.is_suspicious() && catalog.generation == self.shared.requested.load(Ordering::SeqCst)
+    }
+
+    /// The catalog, when it answers for every request so far; a look may be under way. Enough to foresee what a statement
+    /// does, if [`Self::is_current`] is asked when it has run.
+    pub fn probable(&self) -> Option<Arc<Catalog>> {
+        let catalog = self.shared.snapshot.load_full()?;
+        (catalog.generation == self.shared.requested.load(Ordering::SeqCst)).then_some(catalog)
     }
 
     /// The newest catalog, current or not, unless code of users may be other since: enough to know what a statement runs.
@@ -142,6 +159,12 @@ impl CatalogWatch {
     pub fn refresh(&self) {
         self.shared.note_change();
         self.shared.requested.fetch_add(1, Ordering::SeqCst);
+        self.shared.wake.notify_one();
+    }
+
+    /// Asks for a look, at once; as [`Self::refresh`], where definitions may have changed and probably have not.
+    pub fn suspect(&self) {
+        self.shared.suspected.fetch_add(1, Ordering::SeqCst);
         self.shared.wake.notify_one();
     }
 
@@ -198,6 +221,12 @@ impl Shared {
         self.turned.send_modify(|turns| *turns += 1);
     }
 
+    /// Whether a look was asked for that is not done.
+    fn is_suspicious(&self) -> bool {
+        let looked = self.looked.load(Ordering::SeqCst);
+        self.suspected.load(Ordering::SeqCst) != looked
+    }
+
     /// Whether a request has come since the newest load began.
     fn is_behind(&self) -> bool {
         let loaded = self
@@ -230,7 +259,7 @@ async fn follow(shared: Arc<Shared>, source: CatalogSource, settings: WatchSetti
                 shared.note(Some(error));
             }
         }
-        if shared.is_behind() && failures == 0 {
+        if (shared.is_behind() || shared.is_suspicious()) && failures == 0 {
             continue;
         }
         rest(&shared, settings, failures).await;
@@ -246,6 +275,7 @@ async fn load(
 ) -> Result<(), CatalogError> {
     // read before the snapshot begins: what is asked for later is not in it
     let generation = shared.requested.load(Ordering::SeqCst);
+    let suspected = shared.suspected.load(Ordering::SeqCst);
     let started = Instant::now();
     let Snapshot { catalog, digest } = source.load(generation).await?;
     let (relations, elapsed) = (catalog.len(), started.elapsed());
@@ -255,6 +285,7 @@ async fn load(
         changed();
     }
     shared.snapshot.store(Some(Arc::new(catalog)));
+    shared.looked.store(suspected, Ordering::SeqCst);
     shared.note(None);
     tracing::debug!(
         relations,
@@ -267,11 +298,13 @@ async fn load(
 
 /// Looks whether definitions have changed past the gateway, and asks for a load then.
 async fn look(shared: &Shared, source: &CatalogSource, known: Option<&str>) -> Result<(), CatalogError> {
+    let suspected = shared.suspected.load(Ordering::SeqCst);
     let digest = source.digest().await?;
     if known != Some(&*digest) {
         shared.note_change();
         shared.requested.fetch_add(1, Ordering::SeqCst);
     }
+    shared.looked.store(suspected, Ordering::SeqCst);
     shared.note(None);
     Ok(())
 }

@@ -11,11 +11,11 @@ pub use search_path::search_path;
 pub use touching::{CodeDefinition, Occasion};
 
 use self::graph::Graph;
-use self::touching::Touching;
+use self::touching::Causes;
 use super::cacheability::{names_a_zone, statement_obstacle};
 use super::functions::{FunctionDefinition, Functions};
 use super::reason::BypassReason;
-use crate::sql::{RelationName, Statement, StatementKind, TimeCasts};
+use crate::sql::{Effect, RelationName, Statement, StatementKind, TimeCasts};
 
 /// What a relation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,7 +156,9 @@ pub struct Catalog {
     operators: HashSet<Arc<str>>,
     types: HashSet<Arc<str>>,
     hidden_user_code: Option<BypassReason>,
-    touching: Touching,
+    touching: Causes,
+    writing: Causes,
+    defining: Causes,
 }
 
 /// Operators that stand behind syntax without a symbol: `IN`, `BETWEEN`, `LIKE`, `GROUP BY`, `ORDER BY`, `CASE`.
@@ -166,7 +168,8 @@ impl Catalog {
     /// Connects `definitions`.
     pub fn new(definitions: Definitions, generation: u64) -> Self {
         let graph = Graph::new(&definitions);
-        let touching = Touching::new(&definitions);
+        let [touching, writing, defining] = [Effect::Session, Effect::Rows, Effect::Definitions]
+            .map(|effect| Causes::new(&definitions, effect));
         let Definitions {
             relations: rows,
             views,
@@ -204,6 +207,8 @@ impl Catalog {
             types: types.into_iter().collect(),
             hidden_user_code,
             touching,
+            writing,
+            defining,
         };
         let by_oid: HashMap<u32, &RelationDefinition> = rows.iter().map(|row| (row.oid, row)).collect();
         let verdicts: HashMap<u32, BypassReason> = views
@@ -355,7 +360,25 @@ impl Catalog {
     /// Whether `statement` may run code that does something to the server's session: calls of functions that are not known
     /// apart.
     pub(super) fn touched_by(&self, statement: &Statement) -> bool {
-        self.touching.touched_by(statement)
+        self.touching.caused_by(statement, |_| true)
+    }
+
+    /// Whether `statement` may run code that writes: calls of functions that are not known apart.
+    pub(super) fn writes_by_code(&self, statement: &Statement) -> bool {
+        self.writing
+            .caused_by(statement, |word| self.may_call(statement, word))
+    }
+
+    /// Whether `statement` may run code that changes definitions or rights: calls of functions that are not known apart.
+    pub(super) fn defines_by_code(&self, statement: &Statement) -> bool {
+        self.defining
+            .caused_by(statement, |word| self.may_call(statement, word))
+    }
+
+    /// Whether `word` may be a call where it is none by its form: `row.word`, or in what was not parsed.
+    fn may_call(&self, statement: &Statement, word: &str) -> bool {
+        !matches!(statement.kind, StatementKind::Read | StatementKind::Write)
+            || self.functions.is_attribute(word)
     }
 
     /// Why a view's own text forbids to keep what it reads; `times` when it can see columns of type `time`.

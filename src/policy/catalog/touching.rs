@@ -1,4 +1,4 @@
-//! Which code of users may do something to the server's session, and what runs that code.
+//! Which code of users may have an effect that nothing shows, and what runs that code.
 //!
 //! Code that names other code, or a relation, may do what that does. Names are compared as words: of several functions or
 //! relations of one name the worst counts, whatever their schemas.
@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Definitions, IMPLIED_OPERATORS};
-use crate::sql::{Code, Statement, StatementKind};
+use crate::sql::{Code, Effect, Statement, StatementKind};
 
-/// Longer chains of code that names code are not followed: then everything may touch the session.
+/// Longer chains of code that names code are not followed: then everything may have the effect.
 const MAX_ROUNDS: usize = 100;
 
 /// What runs a piece of code.
@@ -40,20 +40,23 @@ pub struct CodeDefinition {
     pub code: Code,
 }
 
-/// What may touch the session, by name.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Touching {
+/// What may have one effect, by name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Causes {
+    effect: Effect,
     anything: bool,
     ddl: bool,
     functions: HashSet<Arc<str>>,
     symbols: HashSet<Arc<str>>,
     read: HashSet<Arc<str>>,
     written: HashSet<Arc<str>>,
+    /// Relations of whatever effect.
+    relations: HashSet<Arc<str>>,
 }
 
-impl Touching {
+impl Causes {
     /// Follows what names what until nothing is added.
-    pub(super) fn new(definitions: &Definitions) -> Self {
+    pub(super) fn new(definitions: &Definitions, effect: Effect) -> Self {
         let names: HashMap<u32, &Arc<str>> = definitions
             .relations
             .iter()
@@ -69,23 +72,32 @@ impl Touching {
         .flatten()
         .filter_map(|(from, to)| Some((*names.get(from)?, *names.get(to)?)))
         .collect();
-        let mut touching = Self::default();
+        let mut causes = Self {
+            effect,
+            anything: false,
+            ddl: false,
+            functions: HashSet::new(),
+            symbols: HashSet::new(),
+            read: HashSet::new(),
+            written: HashSet::new(),
+            relations: names.values().map(|name| Arc::clone(name)).collect(),
+        };
         for _ in 0..MAX_ROUNDS {
             let mut grown = false;
             for definition in &definitions.code {
-                grown |= touching.add(definition, &names);
+                grown |= causes.add(definition, &names);
             }
             for (from, to) in &edges {
-                if touching.written.contains(*to) {
-                    grown |= touching.written.insert(Arc::clone(from));
+                if causes.written.contains(*to) {
+                    grown |= causes.written.insert(Arc::clone(from));
                 }
             }
             if !grown {
-                return touching;
+                return causes;
             }
         }
-        touching.anything = true;
-        touching
+        causes.anything = true;
+        causes
     }
 
     /// Whether something was added.
@@ -116,7 +128,7 @@ impl Touching {
         if known
             || !definition
                 .code
-                .touches(name, |symbol| self.symbols.contains(symbol))
+                .may(self.effect, name, |symbol| self.symbols.contains(symbol))
         {
             return false;
         }
@@ -138,8 +150,8 @@ impl Touching {
         true
     }
 
-    /// Whether `statement` may run such code.
-    pub(super) fn touched_by(&self, statement: &Statement) -> bool {
+    /// Whether `statement` may run such code. `calls` tells of a word whether it may be a call there.
+    pub(super) fn caused_by(&self, statement: &Statement, calls: impl Fn(&str) -> bool) -> bool {
         // what is written is not told of all of them; `SELECT … INTO` is a write, and makes a relation
         let (writes_unseen, ddl) = match statement.kind {
             StatementKind::Transaction | StatementKind::Setting => return false,
@@ -148,15 +160,20 @@ impl Touching {
             StatementKind::Read | StatementKind::Copy => (false, false),
         };
         let word = |word: &Arc<str>| {
-            self.functions.contains(word)
+            (self.functions.contains(word) && calls(word))
                 || self.read.contains(word)
                 || (writes_unseen && self.written.contains(word))
         };
-        // every foreign key is followed
-        let truncates = statement.mentions("truncate") && statement.mentions("cascade");
+        // every foreign key is followed; what is written then is found by these
+        let truncates =
+            self.effect != Effect::Rows && statement.mentions("truncate") && statement.mentions("cascade");
         self.anything
             || (ddl && self.ddl)
             || statement.identifiers.iter().any(word)
+            || statement
+                .functions
+                .iter()
+                .any(|function| self.functions.contains(&function.name))
             || statement
                 .operators
                 .iter()
@@ -165,7 +182,20 @@ impl Touching {
                 .writes
                 .iter()
                 .any(|relation| self.written.contains(&relation.name))
-            || (truncates && !self.written.is_empty())
+            || ((truncates || self.maintains_unnamed(statement)) && !self.written.is_empty())
+    }
+
+    /// Whether `statement` computes expressions of indexes of relations that it does not name: `VACUUM`, `REINDEX SCHEMA s`.
+    fn maintains_unnamed(&self, statement: &Statement) -> bool {
+        const MAINTAINING: [&str; 5] = ["analyse", "analyze", "cluster", "reindex", "vacuum"];
+        const WIDER: [&str; 4] = ["database", "index", "schema", "system"];
+        statement.kind == StatementKind::Utility
+            && MAINTAINING.iter().any(|word| statement.mentions(word))
+            && (WIDER.iter().any(|word| statement.mentions(word))
+                || !statement
+                    .identifiers
+                    .iter()
+                    .any(|word| self.relations.contains(word)))
     }
 }
 
@@ -175,7 +205,7 @@ mod tests {
     use crate::policy::samples::definitions;
     use crate::sql::{Analysis, Backslash};
 
-    fn touching(code: &[(Occasion, &str)]) -> Touching {
+    fn causes(effect: Effect, code: &[(Occasion, &str)]) -> Causes {
         let mut definitions = definitions();
         definitions.code = code
             .iter()
@@ -188,12 +218,16 @@ mod tests {
                 },
             })
             .collect();
-        Touching::new(&definitions)
+        Causes::new(&definitions, effect)
     }
 
-    fn touches(touching: &Touching, sql: &str) -> bool {
+    fn touching(code: &[(Occasion, &str)]) -> Causes {
+        causes(Effect::Session, code)
+    }
+
+    fn touches(touching: &Causes, sql: &str) -> bool {
         let analysis = Analysis::of(sql.as_bytes(), Backslash::Literal);
-        touching.touched_by(analysis.single().unwrap())
+        touching.caused_by(analysis.single().unwrap(), |_| true)
     }
 
     fn called(name: &str) -> Occasion {
@@ -292,5 +326,30 @@ mod tests {
             .map(|(occasion, source)| (occasion.clone(), source.as_str()))
             .collect();
         assert!(touching(&chain).anything);
+    }
+
+    #[test]
+    fn maintenance_computes_the_expressions_of_indexes() {
+        let causes = causes(
+            Effect::Rows,
+            &[
+                (Occasion::Written(1), "public.notes(id)"),
+                (called("notes"), "INSERT INTO daily VALUES ($1) RETURNING 1"),
+            ],
+        );
+        for (sql, expected) in [
+            ("VACUUM", true),
+            ("ANALYZE", true),
+            ("VACUUM ANALYZE events", true),
+            ("ANALYZE public.events (id)", true),
+            ("VACUUM (FREEZE) daily", false),
+            ("CLUSTER daily USING daily_index", false),
+            ("REINDEX TABLE daily", false),
+            ("REINDEX INDEX daily_index", true),
+            ("REINDEX SCHEMA public", true),
+            ("LOCK TABLE daily", false),
+        ] {
+            assert_eq!(touches(&causes, sql), expected, "{sql}");
+        }
     }
 }
