@@ -13,6 +13,7 @@ use super::run::Stopped;
 use super::session::{Binding, Session};
 use crate::backend::{BackendError, Connection, Connector};
 use crate::pool::{CheckoutError, Lease};
+use crate::session::SettingValue;
 use crate::telemetry::event::BackendConnected;
 use crate::wire::TransactionStatus;
 
@@ -97,6 +98,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if made.is_ok() && asked && lease.has_numbers() {
             made = lease.forget_numbers().await;
         }
+        if made.is_ok() && self.is_read_otherwise(&lease) {
+            made = lease.restore(&self.settings).await;
+        }
         if let Err(error) = made {
             return Err(Stopped::Refused(ServeError::Unavailable(error)));
         }
@@ -108,6 +112,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.binding = Binding::Held(lease);
         self.note_kept();
         Ok(())
+    }
+
+    /// Whether the connection was opened after a change of how the login's text is read, of which the client was not told: it
+    /// quotes by what it was told, and that is a setting of its own from here on.
+    fn is_read_otherwise(&mut self, lease: &Connection) -> bool {
+        const RULE: &str = "standard_conforming_strings";
+        let told = self.identity.greeting.parameters.get(RULE);
+        let Some(told) = told.filter(|told| lease.parameters().get(RULE) != Some(told)) else {
+            return false;
+        };
+        if self.settings.value(RULE).is_some() {
+            return false;
+        }
+        self.settings.set(RULE, SettingValue::Plain(told.as_str().into()));
+        self.settings_changed();
+        // others are to be told how it is
+        self.gateway.forget_greetings();
+        true
     }
 
     /// Whether names still mean what they meant when the request was judged: a connection that was opened after `ALTER

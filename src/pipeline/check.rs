@@ -87,6 +87,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         };
         if set && observer.error.is_some() {
             lease.note_settings(None);
+            // what was prepared behind a SET that failed is another statement
+            for known in &doubtful {
+                lease.statements_mut().forget(known.key);
+            }
         }
         let changed = doubtful
             .iter()

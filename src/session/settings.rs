@@ -217,13 +217,13 @@ impl Settings {
             .values()
             .keys()
             .filter(|name| !self.values().contains_key(*name));
-        steps.extend(too_many.map(|name| format!("RESET {name};")));
+        steps.extend(too_many.map(|name| format!("RESET {};", written(name))));
         let different = self
             .values()
             .iter()
             .filter(|(name, value)| from.values().get(*name) != Some(*value));
         steps.extend(different.map(|(name, value)| match value {
-            SettingValue::Sql(text) => format!("SET {name} TO {text};"),
+            SettingValue::Sql(text) => format!("SET {} TO {text};", written(name)),
             SettingValue::Plain(text) => {
                 format!(
                     "SELECT pg_catalog.set_config({}, {}, false);",
@@ -283,6 +283,15 @@ impl Settings {
             }
         }
     }
+}
+
+/// A setting's name as SQL: any word may stand in one of a client's own, a keyword too.
+fn written(name: &str) -> String {
+    if !name.contains('.') {
+        return name.to_owned();
+    }
+    let quoted = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
+    name.split('.').map(quoted).collect::<Vec<_>>().join(".")
 }
 
 /// `text` as a string literal that is read the same whether or not backslashes escape.
@@ -368,8 +377,8 @@ mod tests {
         for (from, to, left) in [
             (&[][..], &[("app.tenant", "DEFAULT")][..], ""),
             (&[("app.tenant", "DEFAULT")], &[], ""),
-            (&[("app.user", "'1'")], &[], "RESET app.user;"),
-            (&[], &[("app.new", "DEFAULT")], "SET app.new TO DEFAULT;"),
+            (&[("app.user", "'1'")], &[], "RESET \"app\".\"user\";"),
+            (&[], &[("app.new", "DEFAULT")], "SET \"app\".\"new\" TO DEFAULT;"),
         ] {
             let (mut from, to) = (settings(from), settings(to));
             from.agree_on_defaults(&to, &defined);

@@ -126,7 +126,7 @@ impl Draft {
             // tables are made there from here on, or something else is, which everybody finds first
             self.pin = Some(PinReason::TemporaryTable);
         }
-        if self.session.is_none() && self.unlocks_all() {
+        if self.session.is_none() && unlocks_all(text, tokens) {
             self.session = Some(SessionUse::UnlockAll);
         }
         let mut shape = Vec::with_capacity(tokens.len() * 6);
@@ -188,15 +188,6 @@ impl Draft {
         statement
     }
 
-    /// Whether it calls `pg_advisory_unlock_all` and nothing that takes a lock.
-    fn unlocks_all(&self) -> bool {
-        self.pin != Some(PinReason::AdvisoryLock)
-            && self
-                .functions
-                .iter()
-                .any(|function| *function.name == *"pg_advisory_unlock_all")
-    }
-
     fn sets_path(&self) -> bool {
         match &self.setting {
             Some(
@@ -249,6 +240,20 @@ impl Draft {
 /// Facts of a text that cannot be read.
 pub(super) fn unread() -> Statement {
     Draft::unparsed().finish(b"", &[])
+}
+
+/// Whether it is `SELECT pg_advisory_unlock_all()` and no more: in a larger query it may not be called.
+fn unlocks_all(text: &[u8], tokens: &[Token]) -> bool {
+    let mut cursor = Cursor::new(text, tokens);
+    let begins = cursor.take(&["select"]);
+    if cursor.take(&["pg_catalog"]) && !cursor.take_mark(".") {
+        return false;
+    }
+    begins
+        && cursor.take(&["pg_advisory_unlock_all"])
+        && cursor.take_mark("(")
+        && cursor.take_mark(")")
+        && cursor.at_end()
 }
 
 /// Whether a name is written in a way that is not followed: with escapes, or in bytes that are no UTF-8.

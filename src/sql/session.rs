@@ -64,7 +64,7 @@ pub(super) fn set_config(text: &[u8], tokens: &[Token]) -> Option<SettingChange>
     if !begins || !cursor.take(&["set_config"]) || !cursor.take_mark("(") {
         return None;
     }
-    let name = literal(cursor)?.to_lowercase();
+    let name = literal(cursor)?.to_ascii_lowercase();
     let value = cursor.take_mark(",").then(|| literal(cursor)).flatten()?;
     let comma = cursor.take_mark(",");
     let local = cursor.take(&["true"]);

@@ -109,7 +109,7 @@ fn assigns(cursor: &Cursor<'_>, ahead: usize) -> bool {
 
 /// A setting's name: without regard to case, perhaps with a point.
 fn name(cursor: &mut Cursor<'_>) -> Option<String> {
-    Some(cursor.dotted()?.join(".").to_lowercase())
+    Some(cursor.dotted()?.join(".").to_ascii_lowercase())
 }
 
 /// The rest as a list of values: `Some(None)` is `DEFAULT`, `None` is not followed.

@@ -670,6 +670,14 @@ fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
             "DEALLOCATE p",
         ],
         &["UPDATE pg_settings SET setting = 'evil' WHERE name = 'search_path'"],
+        &[
+            "SELECT pg_advisory_lock(1)",
+            "SELECT pg_advisory_unlock_all() WHERE false",
+        ],
+        &[
+            "SELECT pg_advisory_lock(1)",
+            "EXPLAIN SELECT pg_advisory_unlock_all()",
+        ],
         &["CREATE TABLE U&\"pg\\005ftemp\".t (a int)"],
         &["CREATE TABLE U&\"pg!005ftemp\" UESCAPE '!'.t (a int)"],
         &["CREATE DOMAIN pg_temp.text AS varchar(2)"],
@@ -714,6 +722,7 @@ fn what_code_and_other_ways_of_setting_leave_meets_nobody() {
 #[test]
 fn a_session_that_asks_to_be_ended_when_idle_is_ended_and_no_other() {
     let stage = Stage::with("", &Setup::new().connections(2));
+    stage.gateway.expect_log("backend lost");
     let mut ben = stage.gateway.session(BEN);
     let setting = [("idle_session_timeout", "1ms")];
     let start = Login::new(ANA.0, ANA.1, &stage.database).with(&setting);
@@ -753,6 +762,53 @@ fn what_the_server_reads_anew_is_noticed() {
     ana.run("SELECT pg_reload_conf()");
     assert_eq!(ana.value(ask), before);
     assert_ne!(ana.last().0, "hit");
+}
+
+#[test]
+fn a_client_is_read_by_the_rule_that_it_was_told() {
+    let stage = Stage::with("", &narrow());
+    let mut ana = stage.ana();
+    assert_eq!(ana.value("SELECT length('\\')"), "1");
+    // unseen, and then a new connection
+    let alter = |value: &str| {
+        format!(
+            "DO $$ BEGIN ALTER ROLE growth IN DATABASE {} {value}; END $$",
+            stage.database
+        )
+    };
+    stage
+        .superuser()
+        .run(&alter("SET standard_conforming_strings = off"));
+    stage.gateway.console().run("RECONNECT");
+    assert_eq!(ana.value("SELECT length('\\')"), "1");
+    drop(ana);
+    let mut ben = stage.gateway.session(BEN);
+    let told = ben
+        .greeting
+        .parameter("standard_conforming_strings")
+        .map(str::to_owned);
+    assert_eq!(
+        told.as_deref(),
+        Some(&*ben.value("SHOW standard_conforming_strings"))
+    );
+    assert_eq!(told.as_deref(), Some("off"));
+}
+
+#[test]
+fn settings_of_clients_own_may_have_any_name() {
+    let stage = Stage::with("", &narrow());
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    for name in ["app.user", "select.from", "app.É", "app.é"] {
+        let set = |value: &str| format!("SELECT set_config('{name}', '{value}', false)");
+        let show = format!("SELECT coalesce(current_setting('{name}', true), '')");
+        for wire in [&mut ana, &mut ben] {
+            assert_eq!(wire.value(&show), "", "{name}");
+        }
+        ana.run(&set("hers"));
+        ben.run(&set("his"));
+        assert_eq!(ana.value(&show), "hers", "{name}");
+        assert_eq!(ben.value(&show), "his", "{name}");
+    }
 }
 
 #[test]

@@ -38,8 +38,8 @@ const PHASE: Duration = Duration::from_secs(8);
 /// Operations that a calm has at least, and how long it may take for them.
 const DONE_IN_A_CALM: u64 = 200;
 const LONGEST_CALM: Duration = Duration::from_mins(2);
-/// How long it may take until everybody has noticed that a storm is over.
-const AFTERMATH: Duration = Duration::from_secs(3);
+/// How long what a storm has begun may still take: the gateway gives a cancel request half of it.
+const AFTERMATH: Duration = Duration::from_secs(6);
 /// How much the gateway's memory may have grown between the warm-up and the end, in KiB.
 const GROWTH_KIB: u64 = 24 * 1024;
 
@@ -173,6 +173,11 @@ fn weather(
             proxy.reset();
         }
         thread::park_timeout(AFTERMATH);
+        // nor before the gateway has found out that the server is there
+        let begins = Instant::now();
+        while !answers(gateway) && begins.elapsed() < LONGEST_CALM {
+            thread::park_timeout(Duration::from_millis(100));
+        }
         shared.storms.fetch_add(1, Ordering::AcqRel);
         let calm = Instant::now();
         let before = shared.operations.load(Ordering::Relaxed);
@@ -208,6 +213,13 @@ fn weather(
         }
     }
     warm.unwrap_or_else(|| gateway.resident_kib())
+}
+
+/// Whether the gateway has an answer of the server's.
+fn answers(gateway: &Gateway) -> bool {
+    let mut wire = Wire::connect(gateway.address());
+    wire.authenticate(&Login::new(ANA.0, ANA.1, "soak")).is_ok()
+        && wire.query("SELECT pg_sleep(0)").error().is_none()
 }
 
 /// Waits until the gateway holds nothing for anybody. A write whose outcome was lost is in doubt for a minute.
