@@ -765,6 +765,29 @@ fn what_the_server_reads_anew_is_noticed() {
 }
 
 #[test]
+fn a_statement_whose_settings_cannot_be_set_again_is_not_prepared_under_others() {
+    const ROWS: &str =
+        "CREATE TABLE t (at timestamptz); CREATE TEXT SEARCH CONFIGURATION own (COPY = simple);
+        INSERT INTO t VALUES ('2024-01-01 00:00+00'), ('2023-12-31 16:00+00')";
+    let stage = Stage::with(ROWS, &Setup::new().connections(2));
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    ana.run("SET TimeZone = 'Asia/Tokyo'; SET default_text_search_config = 'public.own'");
+    let text = "SELECT count(*) FROM t WHERE at >= '2024-01-01 00:00'";
+    let use_it = Frames::new().bind("", "s1", &[], &[], &[]).execute("", 0).sync();
+    assert_eq!(ana.ask(&Frames::new().parse("s1", text, &[]).sync()).tags(), "1Z");
+    assert_eq!(ana.ask(&use_it).value(), "2");
+    ana.run("RESET TimeZone; RESET default_text_search_config");
+    stage.superuser().run("DROP TEXT SEARCH CONFIGURATION own");
+    // at another connection
+    ben.run("BEGIN");
+    ben.run("LOCK TABLE t IN ACCESS SHARE MODE");
+    for _ in 0..3 {
+        refused(&ana.ask(&use_it), "22023", 'I', "the configuration is gone");
+    }
+    ben.run("COMMIT");
+}
+
+#[test]
 fn a_client_is_read_by_the_rule_that_it_was_told() {
     let stage = Stage::with("", &narrow());
     let mut ana = stage.ana();
