@@ -152,12 +152,16 @@ const CODE_WORDS: &[&str] = &[
     "type",
 ];
 
-/// Whether `statement` may change definitions so that other statements run code of which nothing is known yet. A change of
-/// definitions that itself [touches the session](touches_session) names what does, and may make other statements run it.
+/// Whether `statement` may change definitions so that other statements run code of which nothing is known yet, as does the end
+/// of a prepared transaction, in which anything was done. A change of definitions that itself [touches the session](touches_session) names what does, and may make other statements run it.
 pub fn brings_code(statement: &Statement) -> bool {
-    statement.kind == StatementKind::Ddl
+    let prepared = statement.kind == StatementKind::Transaction
+        && statement.mentions("commit")
+        && statement.mentions("prepared");
+    let defines = statement.kind == StatementKind::Ddl
         && (CODE_WORDS.iter().any(|word| statement.mentions(word))
-            || statement.identifiers.iter().any(|word| touches_by_name(word)))
+            || statement.identifiers.iter().any(|word| touches_by_name(word)));
+    prepared || defines
 }
 
 /// Whether `statement` may run code that is not known: what it does to relations, and functions that are not common.
@@ -314,6 +318,9 @@ mod tests {
             ("ALTER TABLE events ENABLE TRIGGER ALL", true),
             ("CREATE VIEW v AS SELECT set_config('a.b', 'c', false)", true),
             ("CREATE EXTENSION hstore", true),
+            ("COMMIT PREPARED 'x'", true),
+            ("ROLLBACK PREPARED 'x'", false),
+            ("COMMIT", false),
             ("SELECT 1", false),
         ] {
             assert_eq!(judge(sql, brings_code), expected, "{sql}");

@@ -14,12 +14,17 @@ const MAX_TOKENS: usize = 65_536;
 
 /// Functions that come with PostgreSQL or with what comes with it, and leave something in the session, or tell of it. Sorted.
 const TOUCHING: &[&str] = &[
+    "currval",
+    "lastval",
     "pg_backend_pid",
     "pg_settings",
     "set_config",
     "set_limit",
     "setseed",
 ];
+
+/// Bytes of a name that PostgreSQL keeps: `NAMEDATALEN` less one.
+const MAX_NAME: usize = 63;
 
 /// Functions that come with PostgreSQL and run text that they are given, or read relations that they are told of. Sorted.
 const RUNNING: &[&str] = &[
@@ -139,10 +144,8 @@ impl Code {
         let text = source.as_bytes();
         let mut code = Self::default();
         let mut before: Option<Token> = None;
-        let mut tokens = Lexer::new(text, Backslash::Literal).peekable();
-        let mut count = 0;
-        while let Some(token) = tokens.next() {
-            count += 1;
+        let mut explained = false;
+        for (count, token) in Lexer::new(text, Backslash::Literal).enumerate() {
             match token.kind {
                 TokenKind::Word | TokenKind::QuotedName | TokenKind::UnicodeName => {
                     // a name that is spelt with escapes, or that no name can be compared with
@@ -152,19 +155,22 @@ impl Code {
                     let follows = |words: &[&str]| {
                         before.is_some_and(|before| words.iter().any(|word| before.is_word(text, word)))
                     };
-                    let runs_text = name == "execute"
-                        && !tokens.peek().is_some_and(|next| {
-                            next.is_word(text, "function") || next.is_word(text, "procedure")
-                        });
+                    // the name before it may be spelt with escapes of any kind
+                    if statements && name == "uescape" {
+                        return Self::unread();
+                    }
+                    // what it explains begins after options of whatever length
+                    explained |= name == "explain";
                     let known = |words: &[&str]| words.binary_search(&name.as_str()).is_ok();
-                    let begins = statements && begins_statement(before.as_ref(), text);
-                    let anything = runs_by_name(&name) || (statements && runs_text);
+                    let begins = statements && (explained || begins_statement(before.as_ref(), text));
+                    // in what PostgreSQL printed it is a trigger's; in a body a variable may be named `function`
+                    let anything = runs_by_name(&name) || (statements && name == "execute");
                     code.session |= anything
                         || touches_by_name(&name)
                         || (statements && name == "hold" && follows(&["with"]))
                         || (statements
                             && matches!(name.as_str(), "temp" | "temporary")
-                            && follows(&["into"]))
+                            && follows(&["into", "local", "global"]))
                         || (begins && known(TOUCHING_STATEMENTS));
                     code.rows |= anything
                         || known(if statements {
@@ -173,7 +179,7 @@ impl Code {
                             WRITING_IN_DEFINITIONS
                         });
                     code.definitions |= anything || (begins && known(DEFINING_STATEMENTS));
-                    code.names.insert(name.into());
+                    code.names.insert(kept_name(&name).into());
                 }
                 TokenKind::Operator => {
                     code.symbols
@@ -188,10 +194,10 @@ impl Code {
                 | TokenKind::Bits
                 | TokenKind::Number
                 | TokenKind::GluedNumber
-                | TokenKind::Parameter
-                | TokenKind::Punctuation => {}
+                | TokenKind::Parameter => {}
+                TokenKind::Punctuation => explained &= !token.is(text, ";"),
             }
-            if (code.session && code.rows && code.definitions) || count > MAX_TOKENS {
+            if (code.session && code.rows && code.definitions) || count >= MAX_TOKENS {
                 return Self::unread();
             }
             before = Some(token);
@@ -220,6 +226,12 @@ impl Code {
         };
         own || self.names.iter().any(|known| name(known)) || self.symbols.iter().any(|known| symbol(known))
     }
+}
+
+/// What PostgreSQL keeps of a name: no more than 63 bytes, and no part of a character. Where the server's encoding is not UTF-8 it
+/// may keep more, so both of two names are cut before they are compared.
+pub fn kept_name(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or(name)
 }
 
 /// Whether a function or a schema of this name, which comes with PostgreSQL, does something to the session.
@@ -312,6 +324,26 @@ mod tests {
             ("SELECT pg_try_advisory_lock(1)", true),
             ("SELECT dblink_connect('x')", true),
             ("BEGIN DO $$ BEGIN END $$; END", true),
+            (
+                "DECLARE function text := 'SET a.b = 1'; BEGIN EXECUTE function; END",
+                true,
+            ),
+            ("BEGIN EXECUTE procedure; END", true),
+            ("SELECT 1 AS a INTO TEMP x", true),
+            ("SELECT 1 AS a INTO LOCAL TEMP x", true),
+            ("SELECT 1 AS a INTO GLOBAL TEMPORARY x", true),
+            ("BEGIN EXPLAIN SELECT 1; UPDATE t SET a = 1; END", false),
+            ("EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1", true),
+            (
+                "BEGIN FOR r IN EXPLAIN (ANALYZE, COSTS off) CREATE TEMP TABLE t AS SELECT 1 LOOP NULL; END LOOP; END",
+                true,
+            ),
+            (
+                r#"SELECT U&"set!005fconfig" UESCAPE '!' ('a.b', 'c', false)"#,
+                true,
+            ),
+            ("SELECT lastval()", true),
+            ("SELECT currval('s')", true),
             ("SELECT query_to_xml('SELECT 1', true, true, '')", true),
             ("BEGIN /* never ends", true),
             ("", false),
@@ -394,6 +426,19 @@ mod tests {
             |name| name == "c",
             |symbol| symbol == "="
         ));
+    }
+
+    #[test]
+    fn names_are_compared_as_far_as_postgresql_keeps_them() {
+        let (kept, longer) = ("a".repeat(63), "a".repeat(67));
+        assert!(Code::of_body(&format!("SELECT {longer}()")).may(
+            Effect::Session,
+            |name| name == kept,
+            |_| false
+        ));
+        assert_eq!(kept_name(&kept), kept);
+        assert_eq!(kept_name("ä").len(), 2);
+        assert_eq!(kept_name(&"ä".repeat(40)), "ä".repeat(31));
     }
 
     #[test]

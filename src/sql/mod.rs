@@ -21,7 +21,7 @@ mod explain;
 
 pub use analyze::{MAX_BYTES, MAX_TOKENS, analyze};
 pub use cache::{Analysis, Analyzer};
-pub use code::{Code, Effect, touches_by_name};
+pub use code::{Code, Effect, kept_name, touches_by_name};
 pub use explain::describe;
 pub use lex::Lexer;
 pub use process::{ProcessCall, ProcessTarget};

@@ -22,6 +22,12 @@ const EVIL: &str = "
     CREATE FUNCTION by_default(int DEFAULT evil()) RETURNS int LANGUAGE sql AS 'SELECT $1';
     CREATE FUNCTION dynamic() RETURNS int LANGUAGE plpgsql AS
         $$ BEGIN EXECUTE 'SET lock' || '_timeout = 1234567'; RETURN 1; END $$;
+    CREATE FUNCTION by_variable() RETURNS int LANGUAGE plpgsql AS
+        $$ DECLARE function text := 'SET lock_timeout = 1234567'; BEGIN EXECUTE function; RETURN 1; END $$;
+    CREATE FUNCTION by_backslash() RETURNS int LANGUAGE sql SET standard_conforming_strings = off AS
+        $$ SELECT length('\\'' || set_config('lock_timeout', '1234567', false) /* ' */) $$;
+    CREATE FUNCTION by_escapes() RETURNS text LANGUAGE sql AS
+        $$ SELECT U&\"set!005fconfig\" UESCAPE '!' ('lock_timeout', '1234567', false) $$;
     CREATE FUNCTION step(int, int) RETURNS int LANGUAGE sql AS 'SELECT evil()';
     CREATE AGGREGATE evil_sum(int) (SFUNC = step, STYPE = int, INITCOND = '0');
     CREATE FUNCTION same(int, text) RETURNS boolean LANGUAGE sql AS 'SELECT evil() = 1';
@@ -34,6 +40,9 @@ const EVIL: &str = "
     CREATE TABLE parted (a int) PARTITION BY LIST (a);
     CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
     CREATE TRIGGER e BEFORE INSERT ON parted_1 FOR EACH ROW EXECUTE FUNCTION evil_trigger();
+    CREATE TABLE by_expression (a int) PARTITION BY LIST (says_immutable(a));
+    CREATE TABLE by_expression_1 PARTITION OF by_expression FOR VALUES IN (1) PARTITION BY LIST (a);
+    CREATE TABLE by_expression_1a PARTITION OF by_expression_1 FOR VALUES IN (1);
     CREATE TABLE owner (a int PRIMARY KEY); INSERT INTO owner VALUES (1);
     CREATE TABLE owned (a int REFERENCES owner ON DELETE CASCADE); INSERT INTO owned VALUES (1);
     CREATE TRIGGER e AFTER DELETE ON owned FOR EACH ROW EXECUTE FUNCTION evil_trigger();
@@ -52,6 +61,9 @@ const EVIL: &str = "
     ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
     ALTER TABLE secured FORCE ROW LEVEL SECURITY;
     CREATE POLICY p ON secured USING (evil() = 1);
+    CREATE FUNCTION aaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggg() RETURNS int LANGUAGE sql AS
+        'SELECT evil()';
+    CREATE VIEW vaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggg AS SELECT evil() AS a;
     CREATE VIEW viewed AS SELECT evil() AS a;
     CREATE VIEW over_viewed AS SELECT count(*) FROM viewed;
     CREATE VIEW setting AS SELECT set_config('lock_timeout', '1234567', false);
@@ -80,6 +92,11 @@ fn what_hidden_code_leaves_meets_nobody() {
         "SELECT standard()",
         "SELECT by_default()",
         "SELECT dynamic()",
+        "SELECT by_variable()",
+        "SELECT by_backslash()",
+        "SELECT by_escapes()",
+        "SELECT aaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggghhhh()",
+        "SELECT a FROM vaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggghhhhhhh",
         "SELECT evil_sum(a) FROM t",
         "SELECT count(*) FROM t WHERE a <=> 'x'",
         "SELECT writes()",
@@ -88,6 +105,8 @@ fn what_hidden_code_leaves_meets_nobody() {
         "COPY triggered FROM STDIN",
         "WITH w AS (INSERT INTO triggered VALUES (1) RETURNING a) SELECT * FROM w",
         "INSERT INTO parted VALUES (1)",
+        "INSERT INTO by_expression_1 VALUES (1)",
+        "INSERT INTO by_expression_1a VALUES (1)",
         "DELETE FROM owner",
         "TRUNCATE referred CASCADE",
         "INSERT INTO defaulted (a) VALUES (1)",
@@ -120,6 +139,81 @@ fn what_hidden_code_leaves_meets_nobody() {
         assert!(kept.contains("procedure"), "{sql}: {kept}");
         drop(ana);
         assert_eq!(stage.gateway.session(BEN).value(LOOK), clean, "after {sql}");
+    }
+}
+
+#[test]
+fn a_temporary_table_of_hidden_code_meets_nobody() {
+    let bodies = [
+        ("sql", "SELECT 5 AS a INTO TEMP remains; SELECT 1"),
+        ("sql", "SELECT 5 AS a INTO LOCAL TEMP remains; SELECT 1"),
+        ("sql", "SELECT 5 AS a INTO GLOBAL TEMPORARY remains; SELECT 1"),
+        ("sql SET search_path = pg_temp", "SELECT 5 AS a INTO remains; SELECT 1"),
+        (
+            "sql",
+            "EXPLAIN ANALYZE CREATE TEMP TABLE remains AS SELECT 5 AS a; SELECT 1",
+        ),
+        (
+            "plpgsql",
+            "DECLARE r text; BEGIN
+                 FOR r IN EXPLAIN (ANALYZE, COSTS off) CREATE TEMP TABLE remains AS SELECT 5 AS a LOOP NULL; END LOOP;
+                 RETURN 1;
+             END",
+        ),
+    ];
+    let functions: Vec<String> = bodies
+        .iter()
+        .enumerate()
+        .map(|(number, (language, body))| {
+            format!("CREATE FUNCTION f{number}() RETURNS int LANGUAGE {language} AS $${body}$$;")
+        })
+        .collect();
+    let stage = Stage::with(&functions.join("\n"), &narrow());
+    let look = "SELECT to_regclass('pg_temp.remains') IS NULL";
+    for (number, (_, body)) in bodies.iter().enumerate() {
+        let mut ana = stage.ana();
+        assert_eq!(ana.value(&format!("SELECT f{number}()")), "1", "{body}");
+        assert_eq!(ana.value(look), "f", "{body}");
+        let kept = pins(&stage);
+        assert!(kept.contains("procedure"), "{body}: {kept}");
+        drop(ana);
+        assert_eq!(stage.gateway.session(BEN).value(look), "t", "after {body}");
+    }
+}
+
+/// What maintenance sets is undone at its end, but not all that it may leave: a lock stays.
+#[test]
+fn maintenance_that_runs_hidden_code_keeps_its_connection() {
+    let locks = "CREATE FUNCTION locks(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_lock(1); RETURN $1; END $$;
+        CREATE FUNCTION apart(int, int) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_lock(1); RETURN $1 - $2; END $$;";
+    let indexed = "CREATE TABLE indexed (a int); INSERT INTO indexed VALUES (1), (2);
+        CREATE TABLE \"analyze\" (a int);
+        CREATE INDEX by_a ON indexed (locks(a)); CLUSTER indexed USING by_a;";
+    let measured = "CREATE TABLE measured (a int); INSERT INTO measured VALUES (1), (2);
+        CREATE STATISTICS s ON a, (locks(a)) FROM measured;";
+    let spans = "CREATE TYPE span AS RANGE (SUBTYPE = int, SUBTYPE_DIFF = apart);
+        CREATE TABLE spans (a span); INSERT INTO spans SELECT span(g, g + 2) FROM generate_series(1, 9) g;";
+    let look = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+    for (tables, texts) in [
+        (
+            indexed,
+            &["ANALYZE", "REINDEX INDEX by_a", "CLUSTER", "VACUUM FULL indexed"][..],
+        ),
+        (measured, &["ANALYZE measured"]),
+        (spans, &["ANALYZE spans"]),
+    ] {
+        let stage = Stage::with(&format!("{locks}{tables}"), &narrow());
+        for sql in texts {
+            let mut ana = stage.ana();
+            ana.run(sql);
+            let kept = pins(&stage);
+            assert!(kept.contains("procedure"), "{sql}: {kept}");
+            assert_eq!(ana.value(look), "t", "{sql}");
+            drop(ana);
+            assert_eq!(stage.gateway.session(BEN).value(look), "f", "after {sql}");
+        }
     }
 }
 

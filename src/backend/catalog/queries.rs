@@ -154,7 +154,7 @@ pub(super) const TYPES: &str = "
      GROUP BY u.oid, 1, 2, 3, 4";
 
 /// Name, source, whether that is one expression, defaults of arguments: what users' functions do. The source is null where it
-/// cannot be read, and a function is left out where it does nothing to the session: one in C, which only a superuser can
+/// cannot be read, or where the function's own settings make it mean something else, and a function is left out where it does nothing to the session: one in C, which only a superuser can
 /// make, that says it is immutable, or comes with an extension of which that is known. Sources longer than 64 KiB, and
 /// what is beyond 32 MiB of all, are not read.
 pub(super) const SOURCES: &str = "
@@ -168,7 +168,13 @@ pub(super) const SOURCES: &str = "
                 THEN (SELECT concat_ws(' ', g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
                                        g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn)
                         FROM pg_aggregate g WHERE g.aggfnoid = p.oid)
-                WHEN p.lanname NOT IN ('sql', 'plpgsql') OR octet_length(p.prosrc) > 65536 OR p.so_far > 33554432 THEN NULL
+                WHEN p.lanname NOT IN ('sql', 'plpgsql') OR octet_length(p.prosrc) > 65536 OR p.so_far > 33554432
+                     OR EXISTS (SELECT FROM unnest(p.proconfig) AS setting(text),
+                                            lower(split_part(setting.text, '=', 1)) AS name
+                                 WHERE name IN ('standard_conforming_strings', 'backslash_quote', 'client_encoding',
+                                                'role', 'session_authorization')
+                                    OR (name = 'search_path' AND setting.text ILIKE '%pg\\_temp%'))
+                THEN NULL
                 WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid)
                 ELSE p.prosrc
            END,
@@ -187,13 +193,17 @@ pub(super) const SOURCES: &str = "
                                    AND p.proname <> 'set_limit')))";
 
 /// Occasion, relation if it is of one, operator's symbol if it is one, text: code that runs without being called. `r` when the
-/// relation is read, `w` when it is written, `u` both; `o` an operator; `d` a change of definitions; `a` what no statement
+/// relation is read, `w` when it is written (for a partition, by the expressions of all that it is part of), `u` both; `o` an operator; `d` a change of definitions; `a` what no statement
 /// names: casts, comparisons, domains. Functions in C behind an operator, a cast or a comparison, which often do not say what
 /// they are, are taken to do just that.
 pub(super) const OCCASIONS: &str = "
-    WITH readable AS (
+    WITH RECURSIVE readable AS (
         SELECT p.oid FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-         WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal'))
+         WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')),
+    parts AS (
+        SELECT partrelid AS top, partrelid AS oid FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+        UNION
+        SELECT p.top, i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.oid)
     SELECT 'w', tgrelid, NULL, pg_get_triggerdef(oid)
       FROM pg_trigger WHERE tgenabled <> 'D' AND tgfoid >= 16384
     UNION ALL
@@ -208,8 +218,8 @@ pub(super) const OCCASIONS: &str = "
     SELECT 'w', indrelid, NULL, concat_ws(' ', pg_get_expr(indexprs, indrelid), pg_get_expr(indpred, indrelid))
       FROM pg_index WHERE indrelid >= 16384 AND (indexprs IS NOT NULL OR indpred IS NOT NULL)
     UNION ALL
-    SELECT 'w', partrelid, NULL, pg_get_expr(partexprs, partrelid)
-      FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+    SELECT 'w', p.oid, NULL, pg_get_expr(t.partexprs, p.top)
+      FROM parts p JOIN pg_partitioned_table t ON t.partrelid = p.top
     UNION ALL
     SELECT 'w', oid, NULL, pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'm' AND oid >= 16384
     UNION ALL

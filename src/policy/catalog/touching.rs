@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Definitions, IMPLIED_OPERATORS};
-use crate::sql::{Code, Effect, Statement, StatementKind};
+use crate::sql::{Code, Effect, Statement, StatementKind, kept_name};
 
 /// Longer chains of code that names code are not followed: then everything may have the effect.
 const MAX_ROUNDS: usize = 100;
@@ -57,10 +57,10 @@ pub(super) struct Causes {
 impl Causes {
     /// Follows what names what until nothing is added.
     pub(super) fn new(definitions: &Definitions, effect: Effect) -> Self {
-        let names: HashMap<u32, &Arc<str>> = definitions
+        let names: HashMap<u32, Arc<str>> = definitions
             .relations
             .iter()
-            .map(|relation| (relation.oid, &relation.name))
+            .map(|relation| (relation.oid, kept(&relation.name)))
             .collect();
         // a write of the first may be one of the second
         let edges: Vec<(&Arc<str>, &Arc<str>)> = [
@@ -70,7 +70,7 @@ impl Causes {
         ]
         .into_iter()
         .flatten()
-        .filter_map(|(from, to)| Some((*names.get(from)?, *names.get(to)?)))
+        .filter_map(|(from, to)| Some((names.get(from)?, names.get(to)?)))
         .collect();
         let mut causes = Self {
             effect,
@@ -80,7 +80,7 @@ impl Causes {
             symbols: HashSet::new(),
             read: HashSet::new(),
             written: HashSet::new(),
-            relations: names.values().map(|name| Arc::clone(name)).collect(),
+            relations: names.values().cloned().collect(),
         };
         for _ in 0..MAX_ROUNDS {
             let mut grown = false;
@@ -101,7 +101,7 @@ impl Causes {
     }
 
     /// Whether something was added.
-    fn add(&mut self, definition: &CodeDefinition, names: &HashMap<u32, &Arc<str>>) -> bool {
+    fn add(&mut self, definition: &CodeDefinition, names: &HashMap<u32, Arc<str>>) -> bool {
         // a function may write to what it names, as a rule may; a query or an expression only reads it
         let writes = matches!(
             definition.occasion,
@@ -113,15 +113,15 @@ impl Causes {
                 || (writes && self.written.contains(name))
         };
         let occasion = &definition.occasion;
-        let own = |oid: &u32| names.get(oid).map(|name| Arc::clone(name));
+        let own = |oid: &u32| names.get(oid).cloned();
         let known = match occasion {
-            Occasion::Called(name) => self.functions.contains(name),
+            Occasion::Called(name) => self.functions.contains(kept_name(name)),
             Occasion::Operator(symbol) => self.symbols.contains(symbol),
-            Occasion::Read(oid) => names.get(oid).is_none_or(|name| self.read.contains(*name)),
-            Occasion::Written(oid) => names.get(oid).is_none_or(|name| self.written.contains(*name)),
+            Occasion::Read(oid) => names.get(oid).is_none_or(|name| self.read.contains(name)),
+            Occasion::Written(oid) => names.get(oid).is_none_or(|name| self.written.contains(name)),
             Occasion::Used(oid) => names
                 .get(oid)
-                .is_none_or(|name| self.read.contains(*name) && self.written.contains(*name)),
+                .is_none_or(|name| self.read.contains(name) && self.written.contains(name)),
             Occasion::Unseen => self.anything,
             Occasion::Ddl => self.ddl,
         };
@@ -133,7 +133,7 @@ impl Causes {
             return false;
         }
         match occasion {
-            Occasion::Called(name) => drop(self.functions.insert(Arc::clone(name))),
+            Occasion::Called(name) => drop(self.functions.insert(kept(name))),
             Occasion::Operator(symbol) => {
                 self.anything |= IMPLIED_OPERATORS.contains(&&**symbol);
                 self.symbols.insert(Arc::clone(symbol));
@@ -160,6 +160,7 @@ impl Causes {
             StatementKind::Read | StatementKind::Copy => (false, false),
         };
         let word = |word: &Arc<str>| {
+            let word = kept_name(word);
             (self.functions.contains(word) && calls(word))
                 || self.read.contains(word)
                 || (writes_unseen && self.written.contains(word))
@@ -167,13 +168,15 @@ impl Causes {
         // every foreign key is followed; what is written then is found by these
         let truncates =
             self.effect != Effect::Rows && statement.mentions("truncate") && statement.mentions("cascade");
+        // a name that is spelt with escapes may be any
         self.anything
+            || (statement.mentions("uescape") && !self.is_empty())
             || (ddl && self.ddl)
             || statement.identifiers.iter().any(word)
             || statement
                 .functions
                 .iter()
-                .any(|function| self.functions.contains(&function.name))
+                .any(|function| self.functions.contains(kept_name(&function.name)))
             || statement
                 .operators
                 .iter()
@@ -181,7 +184,7 @@ impl Causes {
             || statement
                 .writes
                 .iter()
-                .any(|relation| self.written.contains(&relation.name))
+                .any(|relation| self.written.contains(kept_name(&relation.name)))
             || ((truncates || self.maintains_unnamed(statement)) && !self.written.is_empty())
     }
 
@@ -189,13 +192,58 @@ impl Causes {
     fn maintains_unnamed(&self, statement: &Statement) -> bool {
         const MAINTAINING: [&str; 5] = ["analyse", "analyze", "cluster", "reindex", "vacuum"];
         const WIDER: [&str; 4] = ["database", "index", "schema", "system"];
+        // words that need name no relation, though one may be named so
+        const OPTIONS: [&str; 26] = [
+            "analyse",
+            "analyze",
+            "auto",
+            "buffer_usage_limit",
+            "cluster",
+            "concurrently",
+            "disable_page_skipping",
+            "false",
+            "freeze",
+            "full",
+            "index_cleanup",
+            "off",
+            "on",
+            "only_database_stats",
+            "parallel",
+            "process_main",
+            "process_toast",
+            "reindex",
+            "skip_database_stats",
+            "skip_locked",
+            "table",
+            "tablespace",
+            "true",
+            "truncate",
+            "vacuum",
+            "verbose",
+        ];
         statement.kind == StatementKind::Utility
             && MAINTAINING.iter().any(|word| statement.mentions(word))
             && (WIDER.iter().any(|word| statement.mentions(word))
                 || !statement
                     .identifiers
                     .iter()
-                    .any(|word| self.relations.contains(word)))
+                    .any(|word| !OPTIONS.contains(&&**word) && self.relations.contains(kept_name(word))))
+    }
+
+    /// Whether there is no such code at all.
+    fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+            && self.symbols.is_empty()
+            && self.read.is_empty()
+            && self.written.is_empty()
+    }
+}
+
+/// A name as far as PostgreSQL keeps it.
+fn kept(name: &Arc<str>) -> Arc<str> {
+    match kept_name(name) {
+        whole if whole.len() == name.len() => Arc::clone(name),
+        cut => Arc::from(cut),
     }
 }
 
@@ -284,6 +332,7 @@ mod tests {
             ("INSERT INTO events SELECT * FROM daily", false),
             ("SELECT * FROM daily", false),
             ("SELECT * FROM accounts", true),
+            (r#"SELECT * FROM U&"account!0073" UESCAPE '!'"#, true),
             ("UPDATE accounts SET a = 1", true),
             ("SELECT * FROM active", true),
             ("SELECT copies(1)", true),
