@@ -152,8 +152,9 @@ const CODE_WORDS: &[&str] = &[
     "type",
 ];
 
-/// Whether `statement` may change definitions so that other statements run code of which nothing is known yet, as does the end
-/// of a prepared transaction, in which anything was done. A change of definitions that itself [touches the session](touches_session) names what does, and may make other statements run it.
+/// Whether `statement` may change definitions so that other statements run code of which nothing is known yet, as does the
+/// end of a prepared transaction, in which anything was done. A change of definitions that itself
+/// [touches the session](touches_session) names what does, and may make other statements run it.
 pub fn brings_code(statement: &Statement) -> bool {
     let prepared = statement.kind == StatementKind::Transaction
         && statement.mentions("commit")
