@@ -55,12 +55,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if asks {
             self.identity.database.note_numbers_asked();
         }
+        let kept = matches!(self.binding, Binding::Held(_));
         let mut bound = self.bind(wants, &defined_first(facts)).await;
         if bound.is_ok() && (asks || self.may_ask_unseen(facts)) {
             bound = Box::pin(self.forget_strangers_numbers()).await;
         }
         let collecting = match bound {
             Ok(()) => collecting.filter(|_| self.search_path_holds()),
+            // what the session had there is gone: it must not go on as if it had it
+            Err(Stopped::Refused(ServeError::Unavailable(error))) if kept => {
+                return Err(self.lose_backend(error, &Observer::new(false), None, story));
+            }
             Err(Stopped::Refused(error)) => {
                 self.refuse_with(request, &error, story);
                 return Ok(());

@@ -408,8 +408,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 /// A query that answers nothing. A transaction that has run one is what it is.
 const QUERY: &str = "SELECT 1 WHERE false";
 
-/// Begins the transaction, has it run a query if the client's has, and binds what the client has bound in it: the names are taken there too, and the portal that
-/// began the transaction cannot be run again.
+/// Begins the transaction, has it run a query if the client's has, and binds what the client has bound in it: the names are
+/// taken there too, and the portal that began the transaction cannot be run again.
 fn put_begin(text: &[u8], queried: bool, portals: &[(&[u8], &LocalPortal)], backend: &mut Connection) {
     let begun_by = portals.iter().position(|(_, portal)| portal.done);
     // the one that began it comes first

@@ -1,8 +1,10 @@
 //! What a session took of a sequence: its own, or an error that says what to do.
 
 use crate::relay::narrow;
-use crate::stage::Stage;
+use crate::stage::{Stage, server};
+use crate::support::frames::Frames;
 use crate::support::gateway::{BEN, Setup};
+use crate::support::interposer::{Side, interposed};
 use crate::support::wait::becomes;
 
 const TABLE: &str = "CREATE TABLE counted (id serial, what text)";
@@ -75,6 +77,28 @@ fn no_way_of_asking_tells_a_number_of_another_session() {
             );
         }
     }
+}
+
+#[test]
+fn a_session_ends_that_loses_its_connection_while_numbers_are_forgotten() {
+    let dies = interposed(server().address(), |said| {
+        let forgets = said.by == Side::Client && said.message.body.starts_with(b"DISCARD SEQUENCES");
+        forgets.then(|| {
+            Frames::new()
+                .query("SELECT pg_terminate_backend(pg_backend_pid())")
+                .to_vec()
+        })
+    });
+    let stage = Stage::with(TABLE, &narrow().backend_address(dies));
+    stage.gateway.expect_log("backend lost");
+    let (mut ana, mut ben) = (stage.ana(), stage.gateway.session(BEN));
+    ana.run("INSERT INTO counted (what) VALUES ('ana')");
+    ben.run("BEGIN");
+    assert_eq!(ben.value("SELECT what FROM counted"), "ana");
+    ben.send(&Frames::new().query("DO $$ BEGIN PERFORM lastval(); END $$"));
+    let end = String::from_utf8_lossy(&ben.rest()).into_owned();
+    assert!(end.starts_with('E') && end.contains("SFATAL"), "{end:?}");
+    assert_eq!(ana.value("SELECT what FROM counted"), "ana");
 }
 
 #[test]
